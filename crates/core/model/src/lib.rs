@@ -1,0 +1,28 @@
+//! The nouns: ids, names, quantities, deployments, what a node says of itself, and the checks that
+//! make them valid.
+//!
+//! Every crate speaks in these words (docs/architecture.md has the list). Values here are valid by
+//! construction where a newtype can hold the rule; the rest is checked by `validate`.
+//!
+//! Invariant: nothing here reads a clock, a file, chance or the environment.
+//! Absent on purpose: automerge, the wire format, words for people. The JSON form of a group
+//! (`deployment`) is what a user's key signs: golden files in `document` hold it.
+#![forbid(unsafe_code)]
+
+mod capacity;
+mod deployment;
+mod ids;
+pub mod limits;
+mod name;
+mod record;
+mod time;
+
+pub use capacity::Capacity;
+pub use deployment::{
+    Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, PlacementGroup, Port,
+    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+};
+pub use ids::{ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId};
+pub use name::{DocId, LabelKey, Name, NameError};
+pub use record::{ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion};
+pub use time::Time;

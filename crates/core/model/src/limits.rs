@@ -1,0 +1,65 @@
+//! Every limit that more than one crate leans on: a name, a unit, a reason.
+
+/// Bytes in a name: a DNS label (RFC 1035), since names become host names.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Bytes in a label's key: as Kubernetes has it, so that keys can be carried over.
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+
+/// Bytes in a label's value, for the same reason.
+pub const LABEL_VALUE_BYTES_MAX: usize = 63;
+
+/// Labels on one node or deployment: more is data, which belongs elsewhere.
+pub const LABELS_MAX: usize = 64;
+
+/// Bytes of one signed event: fits one frame with room to spare, and an hour of the largest events
+/// at one a second stays under 250 MB.
+pub const EVENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of one group's JSON. Eight groups of this size would not fit one event; each alone does.
+pub const GROUP_BYTES_MAX: usize = 32 * 1024;
+
+/// Events named in `deps` or `auth_heads`: heads stay far fewer, as every peer merges on sight.
+pub const EVENT_DEPS_MAX: usize = 64;
+
+/// Edits in one event: one apply of a whole file; a larger file is split by the CLI.
+pub const EVENT_EDITS_MAX: usize = 64;
+
+/// Replicas of one deployment. The plan's cost grows with it; thousands of nodes would be needed.
+pub const REPLICAS_MAX: u32 = 10_000;
+
+/// Deployments in one namespace: the size that automerge stays fast at (docs/decisions/0002).
+pub const DEPLOYMENTS_PER_NAMESPACE_MAX: usize = 500;
+
+/// Namespaces in one cluster: each is a document in memory.
+pub const NAMESPACES_MAX: usize = 200;
+
+/// Nodes in one cluster: what a full roster and its gossip were planned for.
+pub const NODES_MAX: usize = 1_000;
+
+/// Containers that one node runs: supervisors, cgroups and file handles were sized for it.
+pub const CONTAINERS_PER_NODE_MAX: usize = 1_000;
+
+/// Images that one node announces in its record; the rest are held but not offered.
+pub const IMAGES_ANNOUNCED_MAX: usize = 256;
+
+/// Published ports of one deployment.
+pub const PORTS_MAX: usize = 32;
+
+/// Environment variables of one deployment.
+pub const ENV_MAX: usize = 256;
+
+/// Words in a command and its arguments.
+pub const ARGS_MAX: usize = 256;
+
+/// Thousandths of a core that can be asked for: 1,024 cores.
+pub const CPU_M_MAX: u64 = 1_024_000;
+
+/// Bytes of memory that can be asked for: 16 TiB.
+pub const MEMORY_B_MAX: u64 = 16 << 40;
+
+/// Bytes of memory below which no program starts: less is a wrong unit.
+pub const MEMORY_B_MIN: u64 = 1 << 20;
+
+/// Processes that can be asked for: Linux' own limit (`PID_MAX_LIMIT`).
+pub const PIDS_MAX: u64 = 4_194_304;

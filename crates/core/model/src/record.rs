@@ -1,0 +1,118 @@
+//! What one node says of itself: observed, soft state that only its owner writes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capacity, ContainerId, Digest, DocId, EventId, LabelKey, Name, NodeId, ReplicaId, Revision};
+
+/// Orders the records of one node: a later start beats any count of an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordVersion {
+    /// How often the peer has started on this data folder; kept on disk.
+    pub generation: u64,
+    /// Counts the records of one start.
+    pub count: u64,
+}
+
+/// The observed record of one node, written by that node alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Whose record this is.
+    pub node: NodeId,
+    /// Which of its records this is.
+    pub version: RecordVersion,
+    /// The node's name.
+    pub name: Name,
+    /// Where its mesh port can be reached: `host:port`, most wanted first.
+    pub addresses: Vec<String>,
+    /// Labels that its operator gave it.
+    pub labels: BTreeMap<LabelKey, String>,
+    /// What it offers to containers.
+    pub capacity: Capacity,
+    /// Raised whenever its capacity changes or grows free again; frees it from its declines.
+    pub capacity_version: u64,
+    /// Its containers: the claims of this node.
+    pub containers: Vec<ContainerRecord>,
+    /// What it was asked to run and could not.
+    pub declined: Vec<Declined>,
+    /// Images that it can give to others.
+    pub images: Vec<ImageRecord>,
+    /// Where its documents stand.
+    pub heads: BTreeMap<DocId, Vec<EventId>>,
+    /// The newest event version that it understands.
+    pub event_version: u16,
+}
+
+/// One container: a claim on a replica, and how it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// The container.
+    pub id: ContainerId,
+    /// What it runs for.
+    pub replica: ReplicaId,
+    /// The template that it was made from.
+    pub revision: Revision,
+    /// The number that people see for that revision.
+    pub revision_number: u64,
+    /// Higher beats lower where two nodes hold one replica; fixed at start.
+    pub claim: u64,
+    /// What it was given.
+    pub resources: Capacity,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// Whether its checks pass; `None` while it is not known.
+    pub healthy: Option<bool>,
+    /// Its first process, as the host sees it.
+    pub pid: Option<u32>,
+    /// When it started, in milliseconds of Unix time by its node's clock; shown, never compared.
+    pub started_ms: Option<i64>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// Why it is not running, for people.
+    pub reason: Option<String>,
+    /// Containers of the same replica elsewhere that may stop: this one is healthy and saw them.
+    pub confirms: Vec<ContainerId>,
+}
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    /// Claimed; its image is on the way or its back-off runs.
+    Pending,
+    /// Being made.
+    Starting,
+    /// Its first process runs.
+    Running,
+    /// Asked to end.
+    Stopping,
+    /// Ended as it should.
+    Exited,
+    /// Ended or never began, against its will.
+    Failed,
+}
+
+/// A node's word that it cannot run a replica now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declined {
+    /// What it was asked to run.
+    pub replica: ReplicaId,
+    /// Which template.
+    pub revision: Revision,
+    /// The capacity version that this was said at.
+    pub capacity_version: u64,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// An image that a node holds whole.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// The name it goes by there, `name:tag`.
+    pub reference: String,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Bytes of all its blobs.
+    pub size_b: u64,
+}

@@ -1,0 +1,145 @@
+//! Frames: round trips, golden bytes, and everything that must be refused.
+
+use std::collections::BTreeMap;
+
+use model::{
+    Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId, ImageRecord,
+    Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision,
+};
+use proptest::prelude::*;
+use wire::{DecodeError, FRAME_BYTES_MAX, Message, Position, decode, encode};
+
+fn record() -> NodeRecord {
+    let name: Name = "edge-1".parse().unwrap();
+    let replica = ReplicaId {
+        namespace: Name::default_namespace(),
+        deployment: "web".parse().unwrap(),
+        incarnation: EventId::from_bytes([3; 32]),
+        ordinal: 2,
+    };
+    NodeRecord {
+        node: NodeId::from_bytes([1; 32]),
+        version: RecordVersion { generation: 4, count: 77 },
+        name,
+        addresses: vec!["10.0.0.1:7070".into()],
+        labels: BTreeMap::from([("site".parse().unwrap(), "north".into())]),
+        capacity: Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500 },
+        capacity_version: 3,
+        containers: vec![ContainerRecord {
+            id: ContainerId::from_bytes([9; 8]),
+            replica: replica.clone(),
+            revision: Revision::from_bytes([5; 32]),
+            revision_number: 2,
+            claim: 6,
+            resources: Capacity { cpu_m: 100, memory_b: 64 << 20, pids: 64 },
+            state: ContainerState::Running,
+            healthy: Some(true),
+            pid: Some(4711),
+            started_ms: Some(1_700_000_000_000),
+            restarts: 1,
+            reason: None,
+            confirms: vec![ContainerId::from_bytes([8; 8])],
+        }],
+        declined: vec![Declined {
+            replica,
+            revision: Revision::from_bytes([5; 32]),
+            capacity_version: 3,
+            reason: "memory: 1Mi free".into(),
+        }],
+        images: vec![ImageRecord { reference: "web:1".into(), digest: Digest::from_bytes([7; 32]), size_b: 12 }],
+        heads: BTreeMap::from([(DocId::Cluster, vec![EventId::from_bytes([2; 32])])]),
+        event_version: 1,
+    }
+}
+
+fn samples() -> Vec<(&'static str, Message)> {
+    vec![
+        ("hello", Message::Hello { cluster: ClusterId::from_bytes([1; 32]), generation: 300 }),
+        (
+            "positions",
+            Message::Positions {
+                positions: vec![Position {
+                    doc: DocId::Namespace(Name::default_namespace()),
+                    heads: vec![EventId::from_bytes([2; 32])],
+                    samples: vec![],
+                }],
+                reply: true,
+            },
+        ),
+        ("events", Message::Events { events: vec![b"event".to_vec()], more: false }),
+        ("want", Message::Want { ids: vec![EventId::from_bytes([4; 32])] }),
+        ("stored", Message::Stored { ids: vec![EventId::from_bytes([4; 32])] }),
+        ("records", Message::Records { records: vec![record()] }),
+        (
+            "record-digest",
+            Message::RecordDigest {
+                versions: vec![(NodeId::from_bytes([1; 32]), RecordVersion { generation: 1, count: 2 })],
+                reply: false,
+            },
+        ),
+        ("liveness", Message::Liveness { bytes: vec![1, 2, 3], reply: true }),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_message_reads_back_and_its_bytes_are_those_of_the_golden_file() {
+    let golden = include_str!("golden/v1.txt");
+    let made: String =
+        samples().iter().map(|(name, message)| format!("{name} {}\n", hex(&encode(message).unwrap()))).collect();
+    for (_, message) in samples() {
+        assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+    }
+    assert_eq!(golden, made, "the wire format of version 1 is final");
+}
+
+#[test]
+fn every_shorter_frame_is_refused_and_so_is_one_byte_more() {
+    for (name, message) in samples() {
+        let frame = encode(&message).unwrap();
+        for length in 0..frame.len() {
+            assert!(decode(&frame[..length]).is_err(), "{name} cut to {length}");
+        }
+        let mut longer = frame;
+        longer.push(0);
+        assert!(matches!(decode(&longer), Err(DecodeError::Trailing { bytes: 1 })), "{name}");
+    }
+}
+
+#[test]
+fn a_length_of_two_to_the_forty_is_refused_without_allocating() {
+    // Variant 2 (Events), then a vector length as a 64-bit varint.
+    let frame = [&[0, 1, 2, 253][..], &(1u64 << 40).to_le_bytes()].concat();
+    assert!(matches!(decode(&frame), Err(DecodeError::Malformed { .. })));
+}
+
+#[test]
+fn an_oversized_frame_and_a_newer_version_are_refused_by_name() {
+    let error = decode(&vec![0; FRAME_BYTES_MAX + 1]).unwrap_err();
+    assert_eq!(error.to_string(), "a frame of 1048577 bytes, the limit is 1048576");
+    let error = decode(&[0, 9, 1]).unwrap_err();
+    assert_eq!(error.to_string(), "a frame of protocol version 9, this release speaks 1");
+    let huge = Message::Liveness { bytes: vec![0; FRAME_BYTES_MAX], reply: false };
+    assert!(encode(&huge).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        drop(decode(&bytes));
+        drop(decode(&[&[0, 1][..], &bytes].concat()));
+    }
+
+    #[test]
+    fn a_changed_byte_is_refused_or_read_as_some_message(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        for (_, message) in samples() {
+            let mut frame = encode(&message).unwrap();
+            let at = at.index(frame.len());
+            frame[at] = to;
+            drop(decode(&frame));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a node's operator decides: `peer.toml` in the data folder.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use model::{Capacity, LabelKey};
+use serde::{Deserialize, Serialize};
+
+/// The settings of one node. A misspelt key is refused by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The UDP address that the mesh listens on.
+    pub listen: SocketAddr,
+    /// What others are told to dial, `host:port`, most wanted first.
+    #[serde(default)]
+    pub advertise: Vec<String>,
+    /// The folder of cgroups under which this node's containers live, relative to each hierarchy's
+    /// root. Peers that share a machine need different ones.
+    pub cgroup_parent: String,
+    /// What the node offers to containers; measured at start where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
+    /// Labels for placement.
+    #[serde(default)]
+    pub labels: BTreeMap<LabelKey, String>,
+}
+
+/// Why the settings cannot be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or written.
+    #[error("{} cannot be read or written", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not of its form.
+    #[error("{} is not a valid configuration", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// The file's name in the data folder.
+    pub const FILE: &str = "peer.toml";
+
+    /// Reads the settings of a data folder.
+    pub fn read(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(Self::FILE);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Malformed { path, source: Box::new(source) })
+    }
+
+    /// The settings as text.
+    pub fn to_text(&self) -> String {
+        toml::to_string(self).expect("settings are tables of plain values")
+    }
+}

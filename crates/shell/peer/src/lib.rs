@@ -1,0 +1,18 @@
+//! The daemon: the tasks, mailboxes and folders around the core's state machine.
+//!
+//! It carries out effects and reports what happened; it never decides. An `if` about deployments
+//! here is in the wrong crate.
+//!
+//! - `setup` prepares a data folder: `init` for the first node, `join` for the others.
+//! - `run` is the daemon: one task owns `node::Node`, one thread owns the journal, one task each
+//!   owns the mesh endpoint, the Unix socket and the containers.
+//!
+//! Invariants: one peer per data folder; nothing is acknowledged or sent before the journal has
+//! synced it; containers are supervised by their own processes and outlive this one.
+#![forbid(unsafe_code)]
+
+mod config;
+mod setup;
+
+pub use config::{Config, ConfigError};
+pub use setup::{InitError, Initialised, JoinError, Joined, NodeOptions, init, join};
