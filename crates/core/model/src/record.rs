@@ -32,6 +32,8 @@ pub struct NodeRecord {
     pub capacity: Capacity,
     /// Raised whenever its capacity changes or grows free again; frees it from its declines.
     pub capacity_version: u64,
+    /// Nodes that it has a live link to: what it says reaches those without being passed on.
+    pub links: Vec<NodeId>,
     /// Its containers: the claims of this node.
     pub containers: Vec<ContainerRecord>,
     /// What it was asked to run and could not.

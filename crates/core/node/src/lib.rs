@@ -1,1 +1,37 @@
-//! To be written.
+//! One peer as a state machine: `handle(now, input) -> effects`.
+//!
+//! It decides everything that a peer does: which events it takes and passes on, whom it links to,
+//! whom it believes alive, what it runs, what it says of itself. It does nothing: the shell carries
+//! out the effects in order and reports what happened as inputs. The simulator does the same with
+//! many nodes and virtual time.
+//!
+//! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
+//! - `links`: who is linked, redialled, believed alive.
+//! - `gossip`: observed records, this node's own and the others'.
+//! - `reconcile`: the plan, and one next step for each container of this node.
+//! - `containers`: the life of one container as the core sees it.
+//!
+//! Invariants:
+//! - nothing that tells of an event leaves before the journal has synced it;
+//! - the same inputs at the same times give the same effects, bit for bit;
+//! - a container is stopped as a duplicate only after the winner itself has confirmed, healthy, that
+//!   it saw this very container;
+//! - everything kept is bounded: parked events by sender, links by roster, waiting clients by
+//!   deadline.
+//!
+//! Absent on purpose: clocks, sockets, files, chance beyond the seed; keys (events arrive signed).
+#![forbid(unsafe_code)]
+
+mod containers;
+mod gossip;
+mod io;
+mod links;
+mod reconcile;
+mod settings;
+mod state;
+mod sync;
+
+pub use containers::{Mine, Phase};
+pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
+pub use settings::{Boot, Config, Sabotage, Timings};
+pub use state::{Desired, Node};

@@ -28,10 +28,10 @@ pub enum Message {
     /// Where the sender stands. The receiver answers with what the sender lacks, and with its own
     /// position where it lacks something itself.
     Positions {
-        /// A document each; a document that is not named is empty at the sender.
+        /// A document each.
         positions: Vec<Position>,
-        /// Whether the receiver should say where it stands, once, when it is done.
-        reply: bool,
+        /// Whether these are all of the sender's documents: one that is not named is empty there.
+        full: bool,
     },
     /// Events in an order that respects their dependencies.
     Events {

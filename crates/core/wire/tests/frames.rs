@@ -25,6 +25,7 @@ fn record() -> NodeRecord {
         labels: BTreeMap::from([("site".parse().unwrap(), "north".into())]),
         capacity: Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500 },
         capacity_version: 3,
+        links: vec![NodeId::from_bytes([2; 32])],
         containers: vec![ContainerRecord {
             id: ContainerId::from_bytes([9; 8]),
             replica: replica.clone(),
@@ -63,7 +64,7 @@ fn samples() -> Vec<(&'static str, Message)> {
                     heads: vec![EventId::from_bytes([2; 32])],
                     samples: vec![],
                 }],
-                reply: true,
+                full: true,
             },
         ),
         ("events", Message::Events { events: vec![b"event".to_vec()], more: false }),

@@ -11,8 +11,22 @@
 //! synced it; containers are supervised by their own processes and outlive this one.
 #![forbid(unsafe_code)]
 
+mod admit;
+mod backend;
 mod config;
+mod containers;
+mod daemon;
+mod images;
+mod joining;
+mod logs;
+mod mind;
+mod notices;
+mod reach_in;
+mod rows;
 mod setup;
+mod watch;
 
 pub use config::{Config, ConfigError};
+pub use daemon::{RunError, measured_capacity, run};
+pub use joining::TalkError;
 pub use setup::{InitError, Initialised, JoinError, Joined, NodeOptions, init, join};

@@ -1,1 +1,47 @@
-//! To be written.
+//! One container's life in Linux, from its folder on disk to the last process of it being gone.
+//!
+//! Owns: the folder of each container, its namespaces, control groups, root file system, published
+//! ports, log and exit record. Each container has a **supervisor**: this same binary, executed again
+//! with [`SUPERVISOR_ARG`], single-threaded and small, which outlives the peer that started it. The
+//! peer's side is [`Runtime`]: blocking calls that start a supervisor, talk to it, or find it again.
+//!
+//! What must hold:
+//! - A limit that cannot be written, or does not read back as written, is an error: never ignored.
+//!   Only without root (and so without control groups) is it left out, and then [`Started::degraded`]
+//!   says so.
+//! - `start` returns once the program itself was executed, or with the precise reason why not.
+//! - An exit is told only after every process of the container is gone.
+//! - Nothing runs without a supervisor: when one is killed, the kernel kills its container.
+//! - After [`Runtime::remove`] nothing is left: no mount, namespace, control group, file or process.
+//!
+//! PID 1 of a container is a small init of ours, and the program is its child. The kernel discards
+//! signals to a PID 1 without handlers, and orphans are reaped by PID 1 alone; most programs are
+//! ready for neither. So SIGTERM ends a program that has no handler, at once. Init counts as one
+//! process of the container's limit.
+//!
+//! Absent on purpose:
+//! - A user namespace for containers started by root. Capabilities outside of Docker's default set
+//!   are dropped, no device node works outside of `/dev`, `no_new_privs` and seccomp hold; but user 0
+//!   in the container is user 0 of the host. Without root a user namespace is always used.
+//! - Networks: a container has its own network namespace with loopback and published ports only.
+//! - Images: layers are unpacked by others and given as folders.
+#![allow(unsafe_code, reason = "namespaces, clone3 and seccomp have no safe interface; `sys` holds all of it")]
+
+mod cgroup;
+mod client;
+mod container;
+mod error;
+mod files;
+mod protocol;
+mod record;
+mod runtime;
+mod spec;
+mod supervisor;
+mod sys;
+
+pub use client::{ExecControl, ExecRequest, ExecSession};
+pub use error::{Errno, RuntimeError, StartError};
+pub use record::{ExecExit, ExitRecord, Found, Running, State, Stats};
+pub use runtime::{Runtime, Started};
+pub use spec::{ContainerSpec, Limits, LogLimits, PublishedPort, SPEC_VERSION, SpecProblem};
+pub use supervisor::{SUPERVISOR_ARG, supervisor_main};

@@ -78,7 +78,8 @@ pub fn atomic_write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     atomic_write_with(&Disk, path, bytes)
 }
 
-pub(crate) fn atomic_write_with(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+/// As [`atomic_write`], on a file system of the caller's.
+pub fn atomic_write_with(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = temporary(path);
     let file = fs.create(&temporary).map_err(FileError::at("create", &temporary))?;
     file.write_at(0, bytes).map_err(FileError::at("write", &temporary))?;

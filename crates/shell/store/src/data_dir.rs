@@ -9,6 +9,7 @@ use model::{ClusterId, Name, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{FileError, ReadJsonError, atomic_write, parent, read_json};
+use crate::fs::{DIR_MODE, Disk, Fs as _};
 use crate::journal::{Journal, JournalError};
 use crate::lock::{Lock, LockError};
 
@@ -89,6 +90,9 @@ pub enum CreateError {
         /// Why.
         source: JournalError,
     },
+    /// Another process is preparing it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A file or folder could not be made.
     #[error(transparent)]
     File(#[from] FileError),
@@ -158,7 +162,7 @@ const JOURNAL: &str = "journal";
 const GENERATION: &str = "generation";
 const LOCK: &str = "lock";
 const KEY: &str = "key";
-const SOCKET: &str = "skerry.sock";
+const SOCKET: &str = "api.sock";
 const CONTAINERS: &str = "containers";
 const IMAGES: &str = "images";
 
@@ -183,18 +187,16 @@ impl DataDir {
     ///
     /// May be called again after it failed or was cut off, also for another node.
     pub fn create(dir: &Path, format: Format) -> Result<Self, CreateError> {
-        match Self::open(dir) {
-            Ok(there) => {
-                return Err(CreateError::AlreadyPrepared { dir: dir.to_owned(), format: Box::new(there.format) });
-            }
-            Err(OpenError::NotPrepared { .. }) => {}
-            Err(error) => {
-                return Err(CreateError::Unreadable { dir: dir.to_owned(), source: Box::new(error) });
-            }
-        }
-        make_private(dir)?;
+        refuse_prepared(dir)?;
+        make(dir)?;
         let created = Self { dir: dir.to_owned(), format };
         created.refuse_foreign()?;
+        // Keys and secrets will live here. A folder that was there before may be open to others.
+        std::fs::set_permissions(dir, Permissions::from_mode(DIR_MODE))
+            .map_err(FileError::at("protect", dir))?;
+        let _lock = created.lock()?;
+        // Another process may have been quicker.
+        refuse_prepared(dir)?;
         let journal_error = |source| CreateError::Journal { dir: dir.to_owned(), source };
         let journal = created.journal();
         if journal.exists() {
@@ -318,17 +320,24 @@ impl DataDir {
     }
 }
 
-fn make_private(dir: &Path) -> Result<(), FileError> {
-    if !dir.exists() {
-        if let Some(above) = dir.parent() {
-            std::fs::create_dir_all(above).map_err(FileError::at("create", above))?;
+fn refuse_prepared(dir: &Path) -> Result<(), CreateError> {
+    match DataDir::open(dir) {
+        Err(OpenError::NotPrepared { .. }) => Ok(()),
+        Ok(there) => {
+            Err(CreateError::AlreadyPrepared { dir: dir.to_owned(), format: Box::new(there.format) })
         }
-        DirBuilder::new().mode(0o700).create(dir).map_err(FileError::at("create", dir))?;
-        let above = parent(dir);
-        std::fs::File::open(above).and_then(|above| above.sync_all()).map_err(FileError::at("sync", above))?;
+        Err(error) => Err(CreateError::Unreadable { dir: dir.to_owned(), source: Box::new(error) }),
     }
-    // Keys and secrets live here. A folder that was there before may be open to others.
-    std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(FileError::at("protect", dir))
+}
+
+fn make(dir: &Path) -> Result<(), FileError> {
+    if dir.exists() {
+        return Ok(());
+    }
+    let above = parent(dir);
+    std::fs::create_dir_all(above).map_err(FileError::at("create", above))?;
+    DirBuilder::new().mode(DIR_MODE).create(dir).map_err(FileError::at("create", dir))?;
+    Disk.sync_dir(above).map_err(FileError::at("sync", above))
 }
 
 /// The number and its checksum: a flipped bit must not turn 17 into 16.

@@ -14,7 +14,7 @@ use std::path::Path;
 const FILE_MODE: u32 = 0o600;
 
 /// Mode of every folder made here.
-const DIR_MODE: u32 = 0o700;
+pub(crate) const DIR_MODE: u32 = 0o700;
 
 /// A file system.
 pub trait Fs: Debug + Send + Sync {

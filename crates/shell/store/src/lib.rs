@@ -24,7 +24,7 @@ pub mod fs;
 mod journal;
 mod lock;
 
-pub use atomic::{FileError, ReadJsonError, atomic_write, read_json};
+pub use atomic::{FileError, ReadJsonError, atomic_write, atomic_write_with, read_json};
 pub use data_dir::{CreateError, DataDir, FORMAT_VERSION, Format, GenerationError, OpenError};
 pub use journal::{APPEND_BYTES_MAX, Journal, JournalError, RECORD_BYTES_MAX, Recovered, SEGMENT_BYTES};
 pub use lock::{Lock, LockError};

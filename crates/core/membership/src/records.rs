@@ -1,0 +1,156 @@
+//! What each node says of itself: the newest record of every member.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::limits::{
+    CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
+    NAMESPACES_MAX, NODES_MAX,
+};
+use model::{NodeId, NodeRecord, RecordVersion};
+
+/// Addresses of one node: its interfaces, and what its operator adds.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Bytes of one address: a host name and a port.
+pub const ADDRESS_BYTES_MAX: usize = 264;
+
+/// Replicas that one node declines at a time: as many as it could run.
+pub const DECLINED_MAX: usize = CONTAINERS_PER_NODE_MAX;
+
+/// Bytes of a reason that people read: one line.
+pub const REASON_BYTES_MAX: usize = 1_024;
+
+/// Bytes of an image's name, as a manifest may have.
+pub const REFERENCE_BYTES_MAX: usize = 255;
+
+/// Why a record was not taken. The table is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Its node is not in the roster.
+    #[error("a record of {0:?}, which is not a member")]
+    Stranger(NodeId),
+    /// It is of this node, from another, and later than this node's own: it was written in a life
+    /// that this node has forgotten (a restored backup), or by a second holder of its key.
+    #[error("a record of this node itself, of generation {} and count {}, is later than its own", .0.generation, .0.count)]
+    FromMyFuture(RecordVersion),
+    /// It has more of something than a node may say.
+    #[error("a record of {node:?} has {count} {what}, the limit is {max}")]
+    TooMuch {
+        /// Whose record.
+        node: NodeId,
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many it may have.
+        max: usize,
+    },
+}
+
+/// The newest record of each member. The caller vouches that a record was written by its node.
+#[derive(Clone, Debug)]
+pub struct Records {
+    me: NodeId,
+    members: BTreeSet<NodeId>,
+    records: BTreeMap<NodeId, NodeRecord>,
+}
+
+impl Records {
+    /// An empty table, for a roster of this node alone.
+    pub fn new(me: NodeId) -> Self {
+        Self { me, members: BTreeSet::from([me]), records: BTreeMap::new() }
+    }
+
+    /// Sets the members; records of others are forgotten. This node is always one.
+    pub fn set_roster(&mut self, members: &BTreeSet<NodeId>) {
+        self.members.clone_from(members);
+        self.members.insert(self.me);
+        self.records.retain(|id, _| self.members.contains(id));
+    }
+
+    /// Takes a record from another node; whether it is newer than what was known.
+    pub fn insert(&mut self, record: NodeRecord) -> Result<bool, RecordError> {
+        let own = self.get(&self.me).map_or(RecordVersion::default(), |own| own.version);
+        if record.node == self.me {
+            return if record.version > own {
+                Err(RecordError::FromMyFuture(record.version))
+            } else {
+                Ok(false)
+            };
+        }
+        if !self.members.contains(&record.node) {
+            return Err(RecordError::Stranger(record.node));
+        }
+        check(&record)?;
+        Ok(self.take(record))
+    }
+
+    /// Takes this node's own record; whether it is newer than the last.
+    pub fn set_own(&mut self, record: NodeRecord) -> Result<bool, RecordError> {
+        if record.node != self.me {
+            return Err(RecordError::Stranger(record.node));
+        }
+        check(&record)?;
+        Ok(self.take(record))
+    }
+
+    fn take(&mut self, record: NodeRecord) -> bool {
+        let newer = self.records.get(&record.node).is_none_or(|known| known.version < record.version);
+        if newer {
+            self.records.insert(record.node, record);
+        }
+        newer
+    }
+
+    /// The record of a node.
+    pub fn get(&self, node: &NodeId) -> Option<&NodeRecord> {
+        self.records.get(node)
+    }
+
+    /// Every record, by node.
+    pub fn iter(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.records.values()
+    }
+
+    /// What is known, in short: for another to say what it knows better.
+    pub fn digest(&self) -> Vec<(NodeId, RecordVersion)> {
+        self.records.values().map(|record| (record.node, record.version)).collect()
+    }
+
+    /// The records that one with this digest lacks.
+    pub fn newer_than(&self, digest: &[(NodeId, RecordVersion)]) -> Vec<&NodeRecord> {
+        let mut known: BTreeMap<NodeId, RecordVersion> = BTreeMap::new();
+        for (id, version) in digest {
+            let best = known.entry(*id).or_insert(*version);
+            *best = (*best).max(*version);
+        }
+        let lacks = |record: &&NodeRecord| known.get(&record.node).is_none_or(|it| *it < record.version);
+        self.records.values().filter(lacks).collect()
+    }
+}
+
+/// Holds a record to its limits.
+fn check(record: &NodeRecord) -> Result<(), RecordError> {
+    let limit = |what, count, max| {
+        if count > max { Err(RecordError::TooMuch { node: record.node, what, count, max }) } else { Ok(()) }
+    };
+    let longest = |texts: &mut dyn Iterator<Item = &String>| texts.map(String::len).max().unwrap_or(0);
+    limit("addresses", record.addresses.len(), ADDRESSES_MAX)?;
+    limit("bytes in an address", longest(&mut record.addresses.iter()), ADDRESS_BYTES_MAX)?;
+    limit("labels", record.labels.len(), LABELS_MAX)?;
+    limit("bytes in a label", longest(&mut record.labels.values()), LABEL_VALUE_BYTES_MAX)?;
+    limit("links", record.links.len(), NODES_MAX)?;
+    limit("containers", record.containers.len(), CONTAINERS_PER_NODE_MAX)?;
+    let confirms = record.containers.iter().map(|it| it.confirms.len()).max().unwrap_or(0);
+    limit("confirmed duplicates of one container", confirms, CONTAINERS_PER_NODE_MAX)?;
+    let mut reasons = record.containers.iter().filter_map(|it| it.reason.as_ref());
+    limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
+    limit("declined replicas", record.declined.len(), DECLINED_MAX)?;
+    limit("bytes in a reason", longest(&mut record.declined.iter().map(|it| &it.reason)), REASON_BYTES_MAX)?;
+    limit("images", record.images.len(), IMAGES_ANNOUNCED_MAX)?;
+    let mut references = record.images.iter().map(|it| &it.reference);
+    limit("bytes in an image's name", longest(&mut references), REFERENCE_BYTES_MAX)?;
+    limit("documents", record.heads.len(), NAMESPACES_MAX + 1)?;
+    let heads = record.heads.values().map(Vec::len).max().unwrap_or(0);
+    limit("heads of one document", heads, EVENT_DEPS_MAX)
+}

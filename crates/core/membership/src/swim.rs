@@ -1,0 +1,589 @@
+//! The machine: foca, its timers, and what foca leaves to its surroundings.
+//!
+//! What we add to foca: announcements to members that are not heard, with back-off, at once when a
+//! link comes up; news passed on only while there are any, so that an idle node sleeps; and a trial
+//! for everyone we suspect: it is asked again, with the suspicion in the question, until it answers
+//! or its time is over. Without the trial a lossy network calls the living dead (foca alone tells a
+//! suspect of the suspicion only by chance).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use foca::{Foca, Header, Member, Message, NoCustomBroadcast, State, Timer};
+use model::{NodeId, Time};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::codec::FullCodec;
+use crate::packet::{DatagramError, Packet, read_push_pull, write_push_pull};
+use crate::peer::Peer;
+use crate::roster::Roster;
+use crate::settings::Settings;
+use crate::timers::{TimerKey, Timers, Wishes};
+
+/// Longest spread of the first announcements to a roster, so that a large one is not called at once.
+const FIRST_ANNOUNCE_SPREAD_MAX: Duration = Duration::from_secs(5);
+
+/// Time between two first announcements on average.
+const FIRST_ANNOUNCE_STEP: Duration = Duration::from_millis(5);
+
+/// What is believed of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Liveness {
+    /// It answers.
+    Up,
+    /// It did not answer a probe and has not yet said that it lives; it counts as running.
+    Suspect,
+    /// It did not answer, or was never heard.
+    Down,
+}
+
+/// What the caller is to do. In order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to that member if there is a link; it may be lost.
+    Datagram {
+        /// The receiver.
+        to: NodeId,
+        /// The bytes, mostly some ten, at most [`crate::DATAGRAM_BYTES_MAX`].
+        bytes: Vec<u8>,
+    },
+    /// What is believed of a member has changed.
+    Change {
+        /// The member.
+        node: NodeId,
+        /// What is believed now.
+        now: Liveness,
+        /// Why, in words to follow the node's name.
+        reason: &'static str,
+    },
+    /// A bug of ours that was survived: to be logged as an error.
+    Fault {
+        /// What failed.
+        text: String,
+    },
+}
+
+/// What is remembered of one member.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    liveness: Liveness,
+    changed_at: Time,
+    /// When it was last heard after it was down.
+    risen_at: Option<Time>,
+    /// What foca said of it last, if it has heard of it.
+    told: Option<(Peer, u16)>,
+}
+
+/// An announcement that is to be made.
+#[derive(Clone, Copy, Debug)]
+struct Announce {
+    at: Time,
+    wait: Duration,
+}
+
+/// The probe whose indirect stage foca waits for.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    target: Peer,
+    number: u8,
+    timer: TimerKey,
+}
+
+/// What led to a change, for its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// News from another member.
+    News,
+    /// A word from this member itself.
+    Word(NodeId),
+    /// A probe of ours that was not answered.
+    Probe,
+    /// The end of a trial of ours.
+    Trial,
+}
+
+/// Who is alive, as seen from one node. Feed it datagrams, ticks and links; take its effects.
+pub struct Membership {
+    settings: Settings,
+    foca: Foca<Peer, FullCodec, ChaCha8Rng, NoCustomBroadcast>,
+    rng: ChaCha8Rng,
+    roster: Roster,
+    seen: BTreeMap<NodeId, Seen>,
+    timers: Timers,
+    probe: Option<Probe>,
+    /// Our own incarnation, as foca last wrote it.
+    incarnation: u16,
+    announces: BTreeMap<NodeId, Announce>,
+    /// Members that we suspect ourselves, with the incarnation that is on trial.
+    trials: BTreeMap<NodeId, (Peer, u16)>,
+    gossip_at: Option<Time>,
+    gossiped_at: Time,
+    push_pull_at: Time,
+    effects: Vec<Effect>,
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Membership")
+            .field("me", self.foca.identity())
+            .field("seen", &self.seen)
+            .field("announces", &self.announces)
+            .field("trials", &self.trials)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Membership {
+    /// A node that knows nobody yet. `generation` counts the starts of its peer and only grows;
+    /// `seed` decides every choice that is left to chance.
+    pub fn new(me: NodeId, generation: u64, seed: [u8; 32], settings: Settings) -> Self {
+        let identity = Peer { node: me, generation, renewal: 0 };
+        let mut rng = ChaCha8Rng::from_seed(seed);
+        let foca_rng = rng.clone();
+        rng.set_stream(1);
+        Self {
+            settings,
+            foca: Foca::new(identity, settings.foca(1), foca_rng, FullCodec),
+            push_pull_at: Time::ZERO + Duration::from_millis(rng.random_range(settings.push_pull_millis())),
+            rng,
+            roster: Roster::new(me, &BTreeSet::new()),
+            seen: BTreeMap::new(),
+            timers: Timers::default(),
+            probe: None,
+            incarnation: 0,
+            announces: BTreeMap::new(),
+            trials: BTreeMap::new(),
+            gossip_at: None,
+            gossiped_at: Time::ZERO,
+            effects: Vec::new(),
+        }
+    }
+
+    /// This node.
+    pub const fn me(&self) -> NodeId {
+        self.roster.me()
+    }
+
+    /// Sets the members; this node may be among them. One that is gone is forgotten, a new one is
+    /// down until it is heard.
+    pub fn set_roster(&mut self, now: Time, members: &BTreeSet<NodeId>) {
+        let next = Roster::new(self.me(), members);
+        let before = std::mem::replace(&mut self.roster, next);
+        for gone in before.others() {
+            if !self.roster.others().contains(gone) {
+                self.forget(now, gone);
+            }
+        }
+        let count = self.roster.others().len();
+        if let Err(error) = self.foca.set_config(self.settings.foca(count + 1)) {
+            self.fault("adapt to the size of the roster", &error);
+        }
+        let spread =
+            FIRST_ANNOUNCE_SPREAD_MAX.min(FIRST_ANNOUNCE_STEP * u32::try_from(count).unwrap_or(u32::MAX));
+        let spread_nanos = u64::try_from(spread.as_nanos()).expect("some seconds fit");
+        for id in self.roster.others() {
+            if !self.seen.contains_key(id) {
+                let seen = Seen { liveness: Liveness::Down, changed_at: now, risen_at: None, told: None };
+                self.seen.insert(*id, seen);
+                let at = now + Duration::from_nanos(self.rng.random_range(0..=spread_nanos));
+                self.announces.insert(*id, Announce { at, wait: self.settings.announce_first() });
+            }
+        }
+    }
+
+    /// Takes a datagram from the member at the other end of a link (the link vouches for `from`). On
+    /// an error nothing was changed but, at most, that the sender is heard.
+    pub fn datagram(&mut self, now: Time, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
+        if !self.roster.others().contains(&from) {
+            return Err(DatagramError::Stranger(from));
+        }
+        let mut packet = Packet::read(from, bytes, &self.roster)?;
+        if self.is_newcomer(now, &from) {
+            let me = self.me();
+            let is_fresh = |it: &Member<Peer>| {
+                it.state() == State::Alive
+                    || it.id().node == me
+                    || self.liveness(&it.id().node) == Liveness::Down
+            };
+            packet.updates.retain(is_fresh);
+        }
+        let Header { src, src_incarnation, message, .. } = &packet.header;
+        let is_news = !packet.updates.is_empty()
+            || self.seen.get(&from).is_some_and(|seen| {
+                seen.liveness != Liveness::Up || seen.told != Some((*src, *src_incarnation))
+            });
+        let mut wishes = Wishes::default();
+        let result = self.foca.handle_data(&packet.for_foca(), &mut wishes);
+        self.fulfil(now, wishes, is_news, Cause::Word(from));
+        if let Message::Ack(number) = message {
+            self.answered(now, *src, *number);
+        }
+        result.map_err(|source| DatagramError::Refused { from, source })
+    }
+
+    /// Does what is due at `now`. To be called when [`Self::next_wake`] has come; late is harmless.
+    pub fn tick(&mut self, now: Time) {
+        while let Some(timer) = self.timers.due(now) {
+            let cause = match &timer {
+                Timer::ChangeSuspectToDown { .. } => Cause::Trial,
+                Timer::SendIndirectProbe { .. }
+                | Timer::ProbeRandomMember(_)
+                | Timer::PeriodicAnnounce(_)
+                | Timer::PeriodicAnnounceDown(_)
+                | Timer::PeriodicGossip(_)
+                | Timer::RemoveDown(_) => Cause::Probe,
+            };
+            if let Timer::SendIndirectProbe { probed_id, .. } = &timer
+                && let Some(probe) = self.probe.filter(|probe| probe.target == *probed_id)
+            {
+                // Mostly it was the packet that was lost, not the member: beside the others that
+                // foca asks, the member itself is asked again.
+                self.ping(probe.target, probe.number, vec![]);
+            }
+            self.foca_timer(now, timer, cause);
+        }
+        if self.gossip_at.is_some_and(|at| at <= now) {
+            self.gossip_at = None;
+            self.gossiped_at = now;
+            self.gossip(now);
+        }
+        self.announce_due(now);
+    }
+
+    /// When [`Self::tick`], or [`Self::push_pull_due`], has something to do next, and what.
+    pub fn next_wake(&self) -> Option<(Time, &'static str)> {
+        let announce = self.announces.values().map(|announce| announce.at).min();
+        let push_pull = (!self.roster.others().is_empty()).then_some(self.push_pull_at);
+        [
+            self.timers.next().map(|at| (at, "probe")),
+            self.gossip_at.map(|at| (at, "gossip")),
+            announce.map(|at| (at, "announce")),
+            push_pull.map(|at| (at, "push-pull")),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// A link to a member came up: it is told of us at once. The caller makes a push-pull as well.
+    pub fn connected(&mut self, now: Time, node: NodeId) {
+        if self.roster.others().contains(&node) {
+            self.announces.insert(node, Announce { at: now, wait: self.settings.announce_first() });
+            self.announce_due(now);
+        }
+    }
+
+    /// A random member, down ones included, when it is time for a push-pull; each time it says so
+    /// once, whether or not the caller reaches that member.
+    pub fn push_pull_due(&mut self, now: Time) -> Option<NodeId> {
+        if now < self.push_pull_at || self.roster.others().is_empty() {
+            return None;
+        }
+        let wait = self.rng.random_range(self.settings.push_pull_millis());
+        self.push_pull_at = now + Duration::from_millis(wait);
+        let pick = self.rng.random_range(0..self.roster.others().len());
+        self.roster.others().iter().nth(pick).copied()
+    }
+
+    /// All that is known of the members, for one of them. At most [`crate::PUSH_PULL_BYTES_MAX`].
+    pub fn push_pull_out(&self) -> Vec<u8> {
+        let me = Member::new(*self.foca.identity(), self.incarnation, State::Alive);
+        let others = self.foca.iter_membership_state().filter(|member| member.id().node != self.me());
+        write_push_pull([&me].into_iter().chain(others), &self.roster)
+    }
+
+    /// Takes what a member knows, over a link that vouches for `from`.
+    ///
+    /// That another calls a third one down, or suspects it, is not believed: it may have been cut off
+    /// from it while we were not. Of us it is believed, since we must come back in another life.
+    pub fn push_pull_in(&mut self, now: Time, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
+        if !self.roster.others().contains(&from) {
+            return Err(DatagramError::Stranger(from));
+        }
+        let members = read_push_pull(from, bytes, &self.roster)?;
+        let (of_me, of_others): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| member.id().node == self.me());
+        for member in of_me {
+            self.hear_of_myself(now, &member);
+        }
+        let alive = of_others
+            .into_iter()
+            .filter(|member| member.state() != State::Down)
+            .map(|member| Member::new(*member.id(), member.incarnation(), State::Alive));
+        self.apply(now, alive, Cause::News);
+        Ok(())
+    }
+
+    /// What is believed of a node: [`Liveness::Up`] of this one, [`Liveness::Down`] of a stranger.
+    pub fn liveness(&self, node: &NodeId) -> Liveness {
+        if *node == self.me() {
+            return Liveness::Up;
+        }
+        self.seen.get(node).map_or(Liveness::Down, |seen| seen.liveness)
+    }
+
+    /// When that was last changed; `None` of a stranger and of this node.
+    pub fn changed_at(&self, node: &NodeId) -> Option<Time> {
+        self.seen.get(node).map(|seen| seen.changed_at)
+    }
+
+    /// Every member but this node, with what is believed of it.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, Liveness)> {
+        self.seen.iter().map(|(id, seen)| (*id, seen.liveness))
+    }
+
+    /// What is to be done since this was last asked.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    fn fault(&mut self, doing: &str, error: &foca::Error) {
+        self.effects.push(Effect::Fault { text: format!("membership could not {doing}: {error}") });
+    }
+
+    fn foca_timer(&mut self, now: Time, timer: Timer<Peer>, cause: Cause) {
+        let is_trial = cause == Cause::Trial;
+        let mut wishes = Wishes::default();
+        if let Err(error) = self.foca.handle_timer(timer, &mut wishes) {
+            self.fault("handle a timer", &error);
+        }
+        self.fulfil(now, wishes, is_trial, cause);
+    }
+
+    /// Feeds foca with what is known of members, or with nothing: then it looks at its own state.
+    fn apply(&mut self, now: Time, members: impl Iterator<Item = Member<Peer>>, cause: Cause) {
+        let mut wishes = Wishes::default();
+        if let Err(error) = self.foca.apply_many(members, true, &mut wishes) {
+            self.fault("take what is known of members", &error);
+        }
+        self.fulfil(now, wishes, true, cause);
+    }
+
+    /// Another knows us: in an earlier life, in this one (perhaps as down), or, after a backup was
+    /// restored, in a later one than we know of ourselves. That last one is overtaken.
+    fn hear_of_myself(&mut self, now: Time, told: &Member<Peer>) {
+        let mine = *self.foca.identity();
+        if told.id().life() > mine.life() {
+            let Some(next) = told.id().next() else {
+                return; // A lie: nobody lived that often.
+            };
+            let mut wishes = Wishes { renewed: true, ..Wishes::default() };
+            if let Err(error) = self.foca.change_identity(next, &mut wishes) {
+                self.fault("overtake a later life of this node", &error);
+            }
+            self.fulfil(now, wishes, true, Cause::News);
+        } else if *told.id() == mine && told.state() != State::Alive {
+            self.apply(now, std::iter::once(told.clone()), Cause::News);
+        }
+    }
+
+    /// Does what foca wishes, and looks at what changed.
+    fn fulfil(&mut self, now: Time, wishes: Wishes, look: bool, cause: Cause) {
+        let mut look = look || wishes.changed || wishes.renewed;
+        let sends: Vec<(Peer, Packet)> =
+            wishes.sends.iter().map(|(to, bytes)| (*to, Packet::of_foca(bytes))).collect();
+        let mut accused = None;
+        for (timer, after) in wishes.timers {
+            let mut probed = None;
+            match &timer {
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                    self.trials.insert(member_id.node, (*member_id, *incarnation));
+                    accused = Some(member_id.node);
+                    look = true;
+                }
+                Timer::SendIndirectProbe { probed_id, .. } => probed = Some(*probed_id),
+                Timer::ProbeRandomMember(_)
+                | Timer::PeriodicAnnounce(_)
+                | Timer::PeriodicAnnounceDown(_)
+                | Timer::PeriodicGossip(_)
+                | Timer::RemoveDown(_) => {}
+            }
+            let key = self.timers.set(now + after, timer);
+            if let Some(target) = probed {
+                let ping = sends.iter().find_map(|(_, packet)| match packet.header.message {
+                    Message::Ping(number) => Some(number),
+                    _ => None,
+                });
+                self.probe = ping.map(|number| Probe { target, number, timer: key });
+            }
+        }
+        for (to, packet) in sends {
+            self.send(&to, &packet);
+        }
+        let died = look && self.look(now, cause);
+        if let Some((peer, incarnation)) = accused.and_then(|node| self.trials.get(&node)).copied() {
+            self.ask(peer, incarnation);
+        }
+        if wishes.renewed {
+            // Those that called us down must hear of the new life, and foca must find its feet.
+            for announce in self.announces.values_mut() {
+                *announce = Announce { at: now, wait: self.settings.announce_first() };
+            }
+            self.announce_due(now);
+            self.apply(now, std::iter::empty(), cause);
+        }
+        if self.gossip_at.is_none() && self.has_news() {
+            self.gossip_at = Some(now + self.settings.gossip_period());
+        }
+        if died && let Some(at) = &mut self.gossip_at {
+            // A death goes from mouth to mouth without a pause; many at once go together.
+            *at = (*at).min(now.max(self.gossiped_at + self.settings.gossip_pause()));
+        }
+    }
+
+    fn send(&mut self, to: &Peer, packet: &Packet) {
+        self.incarnation = packet.header.src_incarnation;
+        // foca may answer one that was removed a moment ago.
+        if self.roster.others().contains(&to.node) {
+            self.effects.push(Effect::Datagram { to: to.node, bytes: packet.write(&self.roster) });
+        }
+    }
+
+    /// Compares foca's view with ours; whether a member died.
+    fn look(&mut self, now: Time, cause: Cause) -> bool {
+        let mut died = false;
+        for member in self.foca.iter_membership_state() {
+            let peer = *member.id();
+            let Some(seen) = self.seen.get_mut(&peer.node) else {
+                continue; // Ourselves in an earlier life, or removed.
+            };
+            let is = match member.state() {
+                State::Alive => Liveness::Up,
+                State::Suspect => Liveness::Suspect,
+                State::Down => Liveness::Down,
+            };
+            let before = std::mem::replace(&mut seen.told, Some((peer, member.incarnation())));
+            if is != Liveness::Suspect || self.trials.get(&peer.node).is_some_and(|(trial, _)| *trial != peer)
+            {
+                self.trials.remove(&peer.node);
+            }
+            if seen.liveness == is {
+                continue;
+            }
+            let was = std::mem::replace(&mut seen.liveness, is);
+            seen.changed_at = now;
+            if was == Liveness::Down {
+                seen.risen_at = Some(now);
+            }
+            let reason = reason(peer, before.map(|(peer, _)| peer), was, is, cause);
+            self.effects.push(Effect::Change { node: peer.node, now: is, reason });
+            if is == Liveness::Down {
+                died = true;
+                let wait = self.settings.announce_first();
+                self.announces.insert(peer.node, Announce { at: now + wait, wait });
+            } else {
+                self.announces.remove(&peer.node);
+            }
+        }
+        died
+    }
+
+    /// An answer to a probe has come: foca need not wait for the indirect stage, and we can sleep on.
+    fn answered(&mut self, now: Time, by: Peer, number: u8) {
+        if let Some(probe) = self.probe.take_if(|probe| probe.target == by && probe.number == number)
+            && let Some(timer) = self.timers.take(probe.timer)
+        {
+            self.foca_timer(now, timer, Cause::Probe);
+        }
+    }
+
+    /// Whether a member was down until a moment ago: it was cut off, so what it says against others
+    /// is from the time of the split, and of those that we hear we know better.
+    fn is_newcomer(&self, now: Time, node: &NodeId) -> bool {
+        self.seen.get(node).is_some_and(|seen| {
+            let settled = |at| now - at >= self.settings.suspect_to_down();
+            seen.liveness == Liveness::Down || !seen.risen_at.is_some_and(settled)
+        })
+    }
+
+    fn has_news(&self) -> bool {
+        self.foca.num_members() > 0 && (self.foca.updates_backlog() > 0 || !self.trials.is_empty())
+    }
+
+    fn gossip(&mut self, now: Time) {
+        let trials: Vec<(Peer, u16)> = self.trials.values().copied().collect();
+        for (peer, incarnation) in trials {
+            self.ask(peer, incarnation);
+        }
+        let mut wishes = Wishes::default();
+        if self.foca.updates_backlog() > 0
+            && let Err(error) = self.foca.gossip(&mut wishes)
+        {
+            self.fault("pass on news", &error);
+        }
+        self.fulfil(now, wishes, false, Cause::News);
+    }
+
+    /// Tells a member that it is suspected and asks it to answer. The answer bears its next
+    /// incarnation, which ends the trial; its probe number is that of no probe.
+    fn ask(&mut self, peer: Peer, incarnation: u16) {
+        let number = self.probe.map_or(0, |probe| probe.number).wrapping_sub(1);
+        self.ping(peer, number, vec![Member::new(peer, incarnation, State::Suspect)]);
+    }
+
+    fn ping(&mut self, peer: Peer, number: u8, updates: Vec<Member<Peer>>) {
+        let header = Header {
+            src: *self.foca.identity(),
+            src_incarnation: self.incarnation,
+            dst: peer,
+            message: Message::Ping(number),
+        };
+        self.send(&peer, &Packet { header, updates });
+    }
+
+    fn announce_due(&mut self, now: Time) {
+        let due: Vec<NodeId> =
+            self.announces.iter().filter(|(_, announce)| announce.at <= now).map(|(id, _)| *id).collect();
+        let max = self.settings.announce_max(self.roster.others().len());
+        for id in due {
+            if self.liveness(&id) == Liveness::Down {
+                let wait = self.announces.get(&id).map_or(max, |announce| announce.wait);
+                self.announces.insert(id, Announce { at: now + wait, wait: (wait * 2).min(max) });
+            } else {
+                self.announces.remove(&id);
+            }
+            let peer = self.seen.get(&id).and_then(|seen| seen.told).map_or(Peer::unknown(id), |told| told.0);
+            let mut wishes = Wishes::default();
+            if let Err(error) = self.foca.announce(peer, &mut wishes) {
+                self.fault("announce itself", &error);
+            }
+            self.fulfil(now, wishes, false, Cause::News);
+        }
+    }
+
+    /// Removes a node from everywhere. foca forgets only the down, so it is called down first, and
+    /// that is passed on to nobody.
+    fn forget(&mut self, now: Time, gone: &NodeId) {
+        self.announces.remove(gone);
+        self.trials.remove(gone);
+        let told = self.seen.remove(gone).and_then(|seen| seen.told);
+        if let Some((peer, _)) = told {
+            let mut wishes = Wishes::default();
+            if let Err(error) = self.foca.apply_many(std::iter::once(Member::down(peer)), false, &mut wishes)
+            {
+                self.fault("call a removed node down", &error);
+            }
+            if let Err(error) = self.foca.handle_timer(Timer::RemoveDown(peer), &mut wishes) {
+                self.fault("forget a removed node", &error);
+            }
+            self.fulfil(now, wishes, true, Cause::News);
+        }
+        self.timers.forget(gone);
+    }
+}
+
+fn reason(peer: Peer, before: Option<Peer>, was: Liveness, is: Liveness, cause: Cause) -> &'static str {
+    let heard = cause == Cause::Word(peer.node);
+    match (is, before) {
+        (Liveness::Up, None) if heard => "is heard for the first time",
+        (Liveness::Up, None) => "is alive by the word of another member",
+        (Liveness::Up, Some(before)) if before.generation != peer.generation => "was started again",
+        (Liveness::Up, _) if was == Liveness::Suspect => "was suspected and says that it lives",
+        (Liveness::Up, _) => "is heard again",
+        (Liveness::Suspect, _) if cause == Cause::Probe => "answered no probe, direct or indirect",
+        (Liveness::Suspect, _) => "is suspected by another member",
+        (Liveness::Down, _) if cause == Cause::Trial => "was suspected and did not answer in time",
+        (Liveness::Down, _) => "was suspected by another member and did not answer in time",
+    }
+}

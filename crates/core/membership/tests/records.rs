@@ -1,0 +1,107 @@
+//! The table of what each node says of itself.
+#![expect(clippy::unwrap_used, reason = "what a test made itself is there")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use membership::{ADDRESSES_MAX, RecordError, Records};
+use model::{Capacity, Name, NodeId, NodeRecord, RecordVersion};
+use proptest::prelude::*;
+
+fn id(n: u8) -> NodeId {
+    NodeId::from_bytes([n; 32])
+}
+
+fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
+    let name: Name = format!("node-{n}").parse().unwrap();
+    NodeRecord {
+        node: id(n),
+        version: RecordVersion { generation, count },
+        name,
+        addresses: vec!["10.0.0.1:7000".into()],
+        labels: BTreeMap::new(),
+        capacity: Capacity::default(),
+        capacity_version: count,
+        links: vec![],
+        containers: vec![],
+        declined: vec![],
+        images: vec![],
+        heads: BTreeMap::new(),
+        event_version: 1,
+    }
+}
+
+fn table(me: u8) -> Records {
+    let mut records = Records::new(id(me));
+    records.set_roster(&(0..4).map(id).collect());
+    records
+}
+
+#[test]
+fn a_later_start_beats_any_count_of_an_earlier_one() {
+    let mut records = table(0);
+    assert_eq!(records.insert(record(1, 1, 900)), Ok(true));
+    assert_eq!(records.insert(record(1, 2, 0)), Ok(true));
+    assert_eq!(records.insert(record(1, 1, 901)), Ok(false));
+    assert_eq!(records.insert(record(1, 2, 0)), Ok(false));
+    assert_eq!(records.get(&id(1)).unwrap().version, RecordVersion { generation: 2, count: 0 });
+}
+
+#[test]
+fn strangers_have_no_record_and_a_removed_node_loses_its_own() {
+    let mut records = table(0);
+    assert_eq!(records.insert(record(9, 1, 1)), Err(RecordError::Stranger(id(9))));
+    assert_eq!(records.insert(record(3, 1, 1)), Ok(true));
+    records.set_roster(&BTreeSet::from([id(1)]));
+    assert_eq!(records.get(&id(3)), None);
+    assert_eq!(records.set_own(record(0, 1, 1)), Ok(true), "this node is always a member");
+}
+
+#[test]
+fn nobody_else_writes_this_nodes_record() {
+    let mut records = table(0);
+    assert_eq!(records.set_own(record(0, 2, 5)), Ok(true));
+    assert_eq!(records.set_own(record(1, 2, 5)), Err(RecordError::Stranger(id(1))));
+    assert_eq!(records.insert(record(0, 2, 4)), Ok(false), "an echo of an earlier one is no news");
+    let future = RecordVersion { generation: 3, count: 0 };
+    assert_eq!(records.insert(record(0, 3, 0)), Err(RecordError::FromMyFuture(future)));
+    assert_eq!(records.get(&id(0)).unwrap().version, RecordVersion { generation: 2, count: 5 });
+}
+
+#[test]
+fn a_record_beyond_its_limits_is_refused_with_the_number() {
+    let mut records = table(0);
+    let mut large = record(1, 1, 1);
+    large.addresses = vec!["10.0.0.1:7000".into(); ADDRESSES_MAX + 1];
+    let error = records.insert(large).unwrap_err();
+    assert!(error.to_string().ends_with("has 17 addresses, the limit is 16"), "{error}");
+    assert_eq!(records.get(&id(1)), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn exchanging_what_the_other_lacks_makes_two_tables_equal(
+        ours in prop::collection::vec((2..4_u8, 0..3_u64, 0..4_u64), 0..12),
+        theirs in prop::collection::vec((2..4_u8, 0..3_u64, 0..4_u64), 0..12),
+    ) {
+        let (mut a, mut b) = (table(0), table(1));
+        for (table, records) in [(&mut a, &ours), (&mut b, &theirs)] {
+            for (n, generation, count) in records {
+                table.insert(record(*n, *generation, *count)).unwrap();
+            }
+        }
+        let (to_a, to_b): (Vec<_>, Vec<_>) = (
+            b.newer_than(&a.digest()).into_iter().cloned().collect(),
+            a.newer_than(&b.digest()).into_iter().cloned().collect(),
+        );
+        for record in to_a {
+            prop_assert_eq!(a.insert(record), Ok(true), "nothing is sent in vain");
+        }
+        for record in to_b {
+            prop_assert_eq!(b.insert(record), Ok(true), "nothing is sent in vain");
+        }
+        prop_assert_eq!(a.digest(), b.digest());
+        prop_assert!(a.newer_than(&b.digest()).is_empty());
+    }
+}

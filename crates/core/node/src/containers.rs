@@ -1,0 +1,152 @@
+//! The life of one container of this node, as the core sees it.
+
+use model::{Capacity, ContainerId, ContainerRecord, ContainerState, RestartPolicy, Time};
+
+use crate::io::{Claim, Exit};
+
+/// What a container is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Claimed; to be started as soon as its image is here.
+    Waiting,
+    /// The shell was told to start it.
+    Starting,
+    /// Its program runs.
+    Running {
+        /// Since when.
+        since: Time,
+    },
+    /// It ended and is started again then.
+    BackOff {
+        /// When.
+        until: Time,
+    },
+    /// The shell was told to stop it; afterwards it is removed.
+    Stopping,
+    /// It ended for good, by its restart policy.
+    Done {
+        /// Whether as it should.
+        well: bool,
+    },
+    /// The shell was told to remove what is left of it.
+    Removing,
+}
+
+/// One container of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mine {
+    /// Which.
+    pub id: ContainerId,
+    /// What it runs, and for which replica.
+    pub claim: Claim,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Whether it is healthy, where that is known.
+    pub healthy: Option<bool>,
+    /// Its first process as the host sees it.
+    pub pid: Option<u32>,
+    /// When it was started, in milliseconds of Unix time.
+    pub started_ms: Option<i64>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Why it is not running, for people.
+    pub reason: Option<String>,
+    /// Containers elsewhere that may stop on its word.
+    pub confirms: Vec<ContainerId>,
+}
+
+impl Mine {
+    /// A fresh claim.
+    pub(crate) const fn new(id: ContainerId, claim: Claim) -> Self {
+        Self {
+            id,
+            claim,
+            phase: Phase::Waiting,
+            healthy: None,
+            pid: None,
+            started_ms: None,
+            failures: 0,
+            reason: None,
+            confirms: Vec::new(),
+        }
+    }
+
+    /// Whether it takes room.
+    pub(crate) const fn holds(&self) -> bool {
+        !matches!(self.phase, Phase::Done { .. } | Phase::Removing)
+    }
+
+    /// Whether it stands for its replica.
+    pub(crate) const fn is_claim(&self) -> bool {
+        matches!(self.phase, Phase::Waiting | Phase::Starting | Phase::Running { .. } | Phase::BackOff { .. })
+    }
+
+    /// Whether something of it may run.
+    pub(crate) const fn may_run(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running { .. } | Phase::Stopping)
+    }
+
+    /// Whether it runs and is healthy.
+    pub(crate) fn is_healthy(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)
+    }
+
+    /// Its room.
+    pub(crate) const fn resources(&self) -> Capacity {
+        self.claim.run.resources
+    }
+
+    /// Whether its restart policy lets it end there.
+    pub(crate) fn ends_with(&self, exit: &Exit) -> Option<bool> {
+        let well = exit.code == Some(0) && !exit.oom;
+        // A container that was lost, not ended, by a crash of the machine has not had its run.
+        match self.claim.run.restart {
+            RestartPolicy::Always => None,
+            _ if exit.lost.is_some() => None,
+            RestartPolicy::OnFailure => well.then_some(true),
+            RestartPolicy::Never => Some(well),
+        }
+    }
+
+    /// As it is told to others.
+    pub(crate) fn record(&self) -> ContainerRecord {
+        ContainerRecord {
+            id: self.id,
+            replica: self.claim.replica.clone(),
+            revision: self.claim.revision,
+            revision_number: self.claim.revision_number,
+            claim: self.claim.number,
+            resources: self.resources(),
+            state: match self.phase {
+                Phase::Waiting | Phase::BackOff { .. } => ContainerState::Pending,
+                Phase::Starting => ContainerState::Starting,
+                Phase::Running { .. } => ContainerState::Running,
+                Phase::Stopping => ContainerState::Stopping,
+                Phase::Done { well: true } | Phase::Removing => ContainerState::Exited,
+                Phase::Done { well: false } => ContainerState::Failed,
+            },
+            healthy: self.healthy,
+            pid: self.pid,
+            started_ms: self.started_ms,
+            restarts: self.claim.restarts,
+            reason: self.reason.as_deref().map(short),
+            confirms: self.confirms.clone(),
+        }
+    }
+}
+
+/// A reason, no longer than a record may hold.
+pub(crate) fn short(reason: &str) -> String {
+    reason[..reason.floor_char_boundary(membership::REASON_BYTES_MAX)].to_owned()
+}
+
+/// How a container ended, in words.
+pub(crate) fn describe(exit: &Exit) -> String {
+    match exit {
+        Exit { lost: Some(why), .. } => format!("lost: {why}"),
+        Exit { oom: true, .. } => "out of memory: killed by the kernel at its memory limit".to_owned(),
+        Exit { signal: Some(signal), .. } => format!("killed by signal {signal}"),
+        Exit { code: Some(code), .. } => format!("exited with code {code}"),
+        Exit { .. } => "ended in an unknown way".to_owned(),
+    }
+}

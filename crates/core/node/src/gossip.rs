@@ -1,0 +1,177 @@
+//! Observed records: what this node says of itself, and what it heard of the others.
+
+use std::collections::BTreeSet;
+
+use document::event::EVENT_VERSION;
+use membership::{Liveness, RecordError};
+use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
+use model::{DocId, NodeId, NodeRecord, RecordVersion, Time};
+use wire::Message;
+
+use crate::io::Effect;
+use crate::state::Node;
+
+/// Records in one message: a record of a full node is some hundred kilobytes.
+const RECORDS_PER_MESSAGE_MAX: usize = 4;
+
+impl Node {
+    /// This node's record, as it is now.
+    pub(crate) fn make_record(&self, version: RecordVersion) -> NodeRecord {
+        NodeRecord {
+            node: self.config.me,
+            version,
+            name: self.config.name.clone(),
+            addresses: self.config.addresses.iter().take(membership::ADDRESSES_MAX).cloned().collect(),
+            labels: self.config.labels.clone(),
+            capacity: self.config.capacity,
+            capacity_version: self.capacity_version,
+            links: self.linked().collect(),
+            containers: self.mine.values().map(crate::containers::Mine::record).collect(),
+            declined: self.declined.clone(),
+            images: self.images.values().take(IMAGES_ANNOUNCED_MAX).cloned().collect(),
+            heads: self.documents.docs().into_iter().map(|doc| (doc.clone(), self.some_heads(&doc))).collect(),
+            event_version: EVENT_VERSION,
+        }
+    }
+
+    /// Heads of a document, as many as a record may hold: with more, somebody has yet to merge them.
+    fn some_heads(&self, doc: &DocId) -> Vec<model::EventId> {
+        let mut heads = self.documents.heads(doc);
+        heads.truncate(EVENT_DEPS_MAX);
+        heads
+    }
+
+    /// Tells the others what has changed here, not more often than `Timings::publish` says.
+    pub(crate) fn publish_if_due(&mut self) {
+        if !self.changed || self.next_publish().is_some_and(|at| at > self.now) {
+            return;
+        }
+        self.changed = false;
+        self.count += 1;
+        self.published_at = Some(self.now);
+        let record = self.own_record();
+        // Everything in it is bounded where it is made; a refusal is a bug, and the others would refuse
+        // it too.
+        if let Err(error) = self.records.set_own(record.clone()) {
+            tracing::error!(%error, "this node's own record is out of bounds");
+            return;
+        }
+        self.push(&Message::Records { records: vec![record] }, None);
+    }
+
+    fn next_publish(&self) -> Option<Time> {
+        self.published_at.map(|at| at + self.config.timings.publish)
+    }
+
+    pub(crate) fn next_publish_wake(&self) -> Option<(Time, &'static str)> {
+        if self.changed { self.next_publish().map(|at| (at, "say what has changed here")) } else { None }
+    }
+
+    pub(crate) fn send_digest(&mut self, to: NodeId, reply: bool) {
+        let versions = self.records.digest();
+        self.out.push(Effect::Send { to, message: Message::RecordDigest { versions, reply } });
+    }
+
+    /// Sends what the other side has not; always answers, so that it knows that there is no more.
+    pub(crate) fn on_record_digest(&mut self, from: NodeId, versions: &[(NodeId, RecordVersion)], reply: bool) {
+        let mut newer: Vec<NodeRecord> = self.records.newer_than(versions).into_iter().cloned().collect();
+        // The other side knows best what it does itself.
+        newer.retain(|record| record.node != from);
+        if newer.is_empty() && reply {
+            self.after_sync(Effect::Send { to: from, message: Message::Records { records: Vec::new() } });
+        }
+        for records in newer.chunks(RECORDS_PER_MESSAGE_MAX) {
+            let records = records.to_vec();
+            self.after_sync(Effect::Send { to: from, message: Message::Records { records } });
+        }
+    }
+
+    pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<NodeRecord>) {
+        if let Some(link) = self.links.get_mut(&from) {
+            link.records = true;
+        }
+        let mut fresh = Vec::new();
+        for record in records {
+            match self.records.insert(record.clone()) {
+                Ok(true) => fresh.push(record),
+                Ok(false) => {}
+                // Of a node whose admission is not here yet: it comes with the next exchange.
+                Err(RecordError::Stranger(_)) => {}
+                Err(error @ RecordError::FromMyFuture(_)) => {
+                    self.notice("second-life", None, format!("{}: {error}", self.name_of(&from)));
+                }
+                Err(error @ RecordError::TooMuch { .. }) => {
+                    tracing::warn!(%error, ?from, "record dropped");
+                }
+            }
+        }
+        if !fresh.is_empty() {
+            let behind: BTreeSet<DocId> = fresh
+                .iter()
+                .filter(|record| record.node == from)
+                .flat_map(|record| &record.heads)
+                .filter(|(_, heads)| heads.iter().any(|id| !self.documents.contains(*id)))
+                .map(|(doc, _)| doc.clone())
+                .collect();
+            self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
+            for records in fresh.chunks(RECORDS_PER_MESSAGE_MAX) {
+                let message = Message::Records { records: records.to_vec() };
+                for to in self.push_targets(Some(from)) {
+                    if !records.iter().all(|record| record.node == to) {
+                        self.out.push(Effect::Send { to, message: message.clone() });
+                    }
+                }
+            }
+            self.dirty = true;
+        }
+        self.settle_if_level();
+    }
+
+    /// The events of this link are all here.
+    pub(crate) fn level_with(&mut self, peer: NodeId) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.level = true;
+        }
+        self.settle_if_level();
+    }
+
+    /// New work is taken once somebody was caught up with, in events and in records; or at once where
+    /// there is nobody else; or after a while with nobody in reach.
+    pub(crate) fn settle_if_level(&mut self) {
+        if self.settled {
+            return;
+        }
+        let nobody_else = self.links.is_empty();
+        let caught_up = self.links.values().any(|link| link.is_up() && link.level && link.records);
+        let alone = self.now >= self.started + self.config.timings.alone;
+        if nobody_else || caught_up || alone {
+            self.settled = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Whether what a node runs counts as running: it is up, or was declared down only just now.
+    pub(crate) fn counts_as_alive(&self, node: &NodeId) -> bool {
+        if *node == self.config.me {
+            return true;
+        }
+        match self.membership.liveness(node) {
+            Liveness::Up | Liveness::Suspect => true,
+            Liveness::Down => self
+                .membership
+                .changed_at(node)
+                .is_some_and(|at| self.now.since(at) < self.config.timings.grace),
+        }
+    }
+
+    /// When the next node that was declared down stops counting.
+    pub(crate) fn next_grace_end(&self) -> Option<Time> {
+        self.links
+            .keys()
+            .filter(|node| self.membership.liveness(node) == Liveness::Down)
+            .filter_map(|node| self.membership.changed_at(node))
+            .map(|at| at + self.config.timings.grace)
+            .filter(|at| *at > self.now)
+            .min()
+    }
+}

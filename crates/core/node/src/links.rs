@@ -1,0 +1,277 @@
+//! Links: whom to dial and when, and who is believed alive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use membership::Liveness;
+use model::{ClusterId, DocId, EventId, NodeId, Time};
+use rand::RngExt;
+use wire::Message;
+
+use crate::io::Effect;
+use crate::state::Node;
+
+/// In a cluster of up to so many, an event or record is pushed to every link; beyond, to
+/// [`PUSH_LINKS`] of them, and each receiver pushes on.
+const PUSH_ALL_MAX: usize = 12;
+
+/// Links that something is pushed to in a larger cluster: the two that follow in the order of ids,
+/// which alone reach everybody in the end, and some at random, which reach most at once.
+const PUSH_LINKS: usize = 5;
+
+/// Redialling every unreachable member of a roster up to this size as often as `Timings::redial`
+/// says; a larger one is redialled as much slower as it is larger.
+const REDIAL_ROSTER: u32 = 10;
+
+/// Where another node stood in a document when it was asked last.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    pub(crate) heads: Vec<EventId>,
+    pub(crate) at: Time,
+}
+
+/// One member of the roster as somebody to be linked to.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) state: LinkState,
+    /// When something was last heard on a link.
+    pub(crate) heard_at: Option<Time>,
+    /// Documents that it was asked about.
+    pub(crate) asked: BTreeMap<DocId, Heads>,
+    /// Since the link is up: its events are here, and its records are.
+    pub(crate) level: bool,
+    pub(crate) records: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    /// Dialled at that time.
+    Down { dial_at: Time },
+    /// The shell was told to dial.
+    Dialling,
+    /// Up.
+    Up,
+}
+
+impl Default for LinkState {
+    fn default() -> Self {
+        Self::Down { dial_at: Time::ZERO }
+    }
+}
+
+impl Link {
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+}
+
+impl Node {
+    /// Follows the roster: who may speak, who is linked to, whether this node is still a member.
+    pub(crate) fn roster_changed(&mut self) {
+        let roster = self.documents.roster();
+        let nodes: BTreeSet<NodeId> = roster.nodes.keys().copied().collect();
+        let users = roster.users.keys().copied().collect();
+        // Before the genesis is here there is no roster to be missing from.
+        let removed = !nodes.is_empty() && !nodes.contains(&self.config.me);
+        if removed && !self.removed {
+            self.notice("removed", None, "this node was removed from the cluster; it stops its containers");
+        }
+        self.removed = removed;
+        let others: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| *node != self.config.me).collect();
+        if others.iter().eq(self.links.keys()) && !self.out_of_date_roster(&nodes) {
+            return;
+        }
+        self.membership.set_roster(self.now, &nodes);
+        self.records.set_roster(&nodes);
+        let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
+        for node in gone {
+            self.links.remove(&node);
+            self.out.push(Effect::Disconnect(node));
+        }
+        for node in others {
+            let second = if self.config.me < node { Duration::ZERO } else { self.config.timings.dial_second };
+            let dial_at = self.now + second;
+            let link = Link { state: LinkState::Down { dial_at }, ..Link::default() };
+            self.links.entry(node).or_insert(link);
+        }
+        self.out.push(Effect::Roster { nodes, users });
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    /// Whether the shell must be told again although the nodes are the same: users are added too.
+    fn out_of_date_roster(&mut self, nodes: &BTreeSet<NodeId>) -> bool {
+        let users = self.documents.roster().users.len();
+        let told = (nodes.len(), users);
+        let out_of_date = self.told_roster != Some(told);
+        self.told_roster = Some(told);
+        out_of_date
+    }
+
+    pub(crate) fn heard(&mut self, from: NodeId) {
+        if let Some(link) = self.links.get_mut(&from) {
+            link.heard_at = Some(self.now);
+        }
+    }
+
+    pub(crate) fn on_connected(&mut self, peer: NodeId) {
+        let Some(link) = self.links.get_mut(&peer) else {
+            self.out.push(Effect::Disconnect(peer));
+            return;
+        };
+        *link = Link { state: LinkState::Up, heard_at: Some(self.now), ..Link::default() };
+        let hello = Message::Hello { cluster: self.config.cluster, generation: self.config.generation };
+        self.out.push(Effect::Send { to: peer, message: hello });
+        self.membership.connected(self.now, peer);
+        let bytes = self.membership.push_pull_out();
+        self.out.push(Effect::Send { to: peer, message: Message::Liveness { bytes, reply: false } });
+        let positions = self.all_positions();
+        self.after_sync(Effect::Send { to: peer, message: positions });
+        self.send_digest(peer, true);
+        // Whom this node is linked to is part of what it says of itself.
+        self.changed = true;
+    }
+
+    pub(crate) fn on_hello(&mut self, from: NodeId, cluster: ClusterId, _generation: u64) {
+        if cluster != self.config.cluster {
+            // Its certificate is in our roster, so this is a folder that was put together by hand.
+            let message = format!("{} says that it belongs to another cluster", self.name_of(&from));
+            self.notice("foreign-peer", None, message);
+            self.out.push(Effect::Disconnect(from));
+        }
+    }
+
+    fn redial_after(&mut self) -> Duration {
+        let roster = u32::try_from(self.links.len() + 1).unwrap_or(u32::MAX);
+        let base = self.config.timings.redial * roster.div_ceil(REDIAL_ROSTER).max(1);
+        // Up to a fifth earlier, so that two sides do not meet in the same pattern for ever.
+        base - base * self.rng.random_range(0..20) / 100
+    }
+
+    pub(crate) fn on_connect_failed(&mut self, peer: NodeId) {
+        let wait = self.redial_after();
+        if let Some(link) = self.links.get_mut(&peer)
+            && link.state == LinkState::Dialling
+        {
+            link.state = LinkState::Down { dial_at: self.now + wait };
+        }
+    }
+
+    pub(crate) fn on_disconnected(&mut self, peer: NodeId) {
+        let wait = self.redial_after();
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.state = LinkState::Down { dial_at: self.now + wait };
+            link.level = false;
+            self.changed = true;
+        }
+    }
+
+    pub(crate) fn tick_links(&mut self) {
+        let due: Vec<NodeId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| matches!(link.state, LinkState::Down { dial_at } if dial_at <= self.now))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            let mut addresses: Vec<String> =
+                self.records.get(&node).map(|record| record.addresses.clone()).unwrap_or_default();
+            if let Some(member) = self.documents.roster().nodes.get(&node) {
+                addresses.extend(member.addresses.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>());
+            }
+            if let Some(link) = self.links.get_mut(&node) {
+                link.state = LinkState::Dialling;
+                self.out.push(Effect::Connect { node, addresses });
+            }
+        }
+        if let Some(peer) = self.membership.push_pull_due(self.now) {
+            self.anti_entropy(peer);
+        }
+    }
+
+    /// Asks a link where it stands: catches what pushing missed. Another one than was drawn where
+    /// that one is not linked.
+    fn anti_entropy(&mut self, drawn: NodeId) {
+        let up: Vec<NodeId> = self.linked().collect();
+        if up.is_empty() {
+            return;
+        }
+        let peer = if up.contains(&drawn) { drawn } else { up[self.rng.random_range(0..up.len())] };
+        let bytes = self.membership.push_pull_out();
+        self.out.push(Effect::Send { to: peer, message: Message::Liveness { bytes, reply: true } });
+        let positions = self.all_positions();
+        self.after_sync(Effect::Send { to: peer, message: positions });
+        self.send_digest(peer, true);
+    }
+
+    pub(crate) fn on_datagram(&mut self, from: NodeId, bytes: &[u8]) {
+        self.heard(from);
+        if let Err(error) = self.membership.datagram(self.now, from, bytes) {
+            tracing::debug!(%error, "datagram dropped");
+        }
+    }
+
+    pub(crate) fn next_link_wake(&self) -> Option<(Time, &'static str)> {
+        let dials = self.links.values().filter_map(|link| match link.state {
+            LinkState::Down { dial_at } => Some((dial_at, "dial a member")),
+            LinkState::Dialling | LinkState::Up => None,
+        });
+        dials.min()
+    }
+
+    /// Carries out what the membership wants and follows what it believes.
+    pub(crate) fn on_membership(&mut self) {
+        for effect in self.membership.take_effects() {
+            match effect {
+                membership::Effect::Datagram { to, bytes } => self.out.push(Effect::Datagram { to, bytes }),
+                membership::Effect::Change { node, now, reason } => self.on_liveness(node, now, reason),
+                membership::Effect::Fault { text } => tracing::error!(text, "a fault in the membership"),
+            }
+        }
+    }
+
+    fn on_liveness(&mut self, node: NodeId, liveness: Liveness, reason: &'static str) {
+        let name = self.name_of(&node);
+        match liveness {
+            Liveness::Up => self.notice("node-up", None, format!("{name} is up: {reason}")),
+            Liveness::Suspect => self.notice("node-suspect", None, format!("{name} is silent: {reason}")),
+            Liveness::Down => {
+                self.notice("node-down", None, format!("{name} is down: {reason}"));
+                // The connection would back off for seconds; a fresh one is tried instead.
+                if let Some(link) = self.links.get_mut(&node)
+                    && link.is_up()
+                {
+                    link.state = LinkState::Down { dial_at: self.now };
+                    self.out.push(Effect::Disconnect(node));
+                    self.changed = true;
+                }
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Whom to push to, of those that are linked and did not get it from where it came from.
+    pub(crate) fn push_targets(&mut self, from: Option<NodeId>) -> Vec<NodeId> {
+        let up: Vec<NodeId> = self.linked().filter(|node| Some(*node) != from).collect();
+        if self.links.len() <= PUSH_ALL_MAX {
+            // The sender has pushed to all its links itself.
+            let theirs: BTreeSet<NodeId> = from
+                .and_then(|from| self.records.get(&from))
+                .map(|record| record.links.iter().copied().collect())
+                .unwrap_or_default();
+            return up.into_iter().filter(|node| !theirs.contains(node)).collect();
+        }
+        if up.len() <= PUSH_LINKS {
+            return up;
+        }
+        let after = up.partition_point(|node| *node < self.config.me);
+        let mut targets: Vec<NodeId> = (0..2).map(|n| up[(after + n) % up.len()]).collect();
+        while targets.len() < PUSH_LINKS {
+            let one = up[self.rng.random_range(0..up.len())];
+            if !targets.contains(&one) {
+                targets.push(one);
+            }
+        }
+        targets
+    }
+}

@@ -1,0 +1,626 @@
+//! From the plan to one next step for each container of this node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use membership::Liveness;
+use model::limits::CONTAINERS_PER_NODE_MAX;
+use model::{
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId, ReplicaId,
+    Revision, Time,
+};
+use planner::{NodeView, Placement, Rank, View, Wanted};
+use rand::RngExt;
+use sha2::{Digest as _, Sha256};
+
+use crate::containers::{Mine, Phase, describe, short};
+use crate::io::{Claim, Effect, Exit, Found, RunSpec};
+use crate::settings::Sabotage;
+use crate::state::{Desired, Fetching, Node};
+
+/// Declines that one node remembers: a full one forgets the oldest and is asked again.
+const DECLINED_MAX: usize = 256;
+
+/// Doublings of the back-off after which it no longer grows: past the longest one by far.
+const BACKOFF_DOUBLINGS_MAX: u32 = 16;
+
+impl Node {
+    /// Takes over what the shell found: what runs goes on, what does not is started at once.
+    pub(crate) fn adopt(&mut self, found: Vec<Found>) {
+        for Found { container, claim, state } in found {
+            let mut mine = Mine::new(container, claim);
+            match state {
+                Ok((pid, started_ms)) => {
+                    mine.pid = Some(pid);
+                    mine.started_ms = Some(started_ms);
+                    let ran = Duration::from_millis(self.wall_ms.saturating_sub(started_ms).try_into().unwrap_or(0));
+                    mine.healthy = (ran >= self.config.timings.healthy).then_some(true);
+                    mine.phase = Phase::Running { since: self.now };
+                    let about = about(&mine.claim.replica);
+                    self.notice("container-adopted", Some(about), format!("{container} runs on as process {pid}"));
+                }
+                Err(exit) => {
+                    mine.reason = Some(describe(&exit));
+                    mine.phase = match mine.ends_with(&exit) {
+                        Some(well) => Phase::Done { well },
+                        // Its last share, at once: a node that boots cut off waits for nobody.
+                        None => {
+                            mine.claim.restarts += 1;
+                            Phase::Waiting
+                        }
+                    };
+                }
+            }
+            self.mine.insert(container, mine);
+        }
+    }
+
+    /// Reads the deployments anew.
+    pub(crate) fn desired_changed(&mut self) {
+        let mut desired = BTreeMap::new();
+        self.invalid.clear();
+        for view in self.documents.deployments() {
+            let key = (view.namespace.clone(), view.name.clone());
+            match &view.deployment {
+                Ok(deployment) => {
+                    let revision = deployment.revision();
+                    let number =
+                        self.documents.revision_number(&view.namespace, &view.name, view.incarnation);
+                    desired.insert(key, Desired { deployment: deployment.clone(), revision, number });
+                }
+                Err(_) => {
+                    self.invalid.insert(key);
+                }
+            }
+        }
+        // A running container of the wanted template goes by the number that the template has now.
+        for mine in self.mine.values_mut() {
+            let key = (mine.claim.replica.namespace.clone(), mine.claim.replica.deployment.clone());
+            if let Some(wanted) = desired.get(&key)
+                && wanted.revision == mine.claim.revision
+            {
+                mine.claim.revision_number = wanted.number;
+            }
+        }
+        self.desired = desired;
+        self.dirty = true;
+    }
+
+    fn make_plan(&mut self) {
+        // Taken out while the view borrows the rest.
+        let mut planner = std::mem::take(&mut self.planner);
+        let own = self.own_record();
+        let nodes = self.documents.roster().nodes.keys();
+        let view = View {
+            deployments: self
+                .desired
+                .values()
+                .map(|desired| Wanted { deployment: &desired.deployment, revision: desired.revision })
+                .collect(),
+            nodes: nodes
+                .filter_map(|id| {
+                    let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
+                    record.map(|record| {
+                        let node = NodeView {
+                            name: &record.name,
+                            labels: &record.labels,
+                            capacity: record.capacity,
+                            capacity_version: record.capacity_version,
+                            alive: self.counts_as_alive(id),
+                            accepts_new: true,
+                            containers: &record.containers,
+                            declined: &record.declined,
+                        };
+                        (*id, node)
+                    })
+                })
+                .collect(),
+            rules: planner::RULES,
+        };
+        self.plan = planner.plan(&view).clone();
+        self.planner = planner;
+    }
+
+    /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
+    pub(crate) fn reconcile(&mut self) {
+        self.settle_if_level();
+        self.make_plan();
+        if self.settled && !self.removed {
+            self.take_share();
+        }
+        self.confirm_and_let_go();
+        self.advance();
+    }
+
+    /// Claims what the plan gives to this node and it does not have yet.
+    fn take_share(&mut self) {
+        let me = self.config.me;
+        let share: Vec<ReplicaId> = self
+            .plan
+            .placements
+            .iter()
+            .filter(|(_, placement)| match placement {
+                Placement::Start { node } => *node == me,
+                Placement::Replace { new, .. } => *new == me,
+                Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. } => false,
+            })
+            .map(|(replica, _)| replica.clone())
+            .collect();
+        for replica in share {
+            let key = (replica.namespace.clone(), replica.deployment.clone());
+            let Some(desired) = self.desired.get(&key) else { continue };
+            let (revision, number) = (desired.revision, desired.number);
+            let run = run_spec(desired);
+            let here = self.mine.values().any(|mine| {
+                mine.is_claim() && mine.claim.replica == replica && mine.claim.revision == revision
+            });
+            if here {
+                continue;
+            }
+            if let Err(reason) = self.has_room(&run.resources) {
+                self.decline(replica, revision, reason);
+                continue;
+            }
+            let highest = self.claims_of(&replica).map(|(_, record)| record.claim).max().unwrap_or(0);
+            let claim = Claim { replica, revision, revision_number: number, number: highest + 1, run, restarts: 0 };
+            let id = self.next_container();
+            self.mine.insert(id, Mine::new(id, claim));
+            self.changed = true;
+            self.dirty = true;
+        }
+    }
+
+    /// The node is the last judge of its own room.
+    fn has_room(&self, asked: &Capacity) -> Result<(), String> {
+        let holding: Vec<&Mine> = self.mine.values().filter(|mine| mine.holds()).collect();
+        if holding.len() >= CONTAINERS_PER_NODE_MAX {
+            return Err(format!("containers: {} run, the limit is {CONTAINERS_PER_NODE_MAX}", holding.len()));
+        }
+        let taken = holding.iter().fold(Capacity::default(), |sum, mine| sum.plus(&mine.resources()));
+        let free = self.config.capacity.less(&taken);
+        if free.holds(asked) {
+            return Ok(());
+        }
+        Err(format!(
+            "{}m cpu, {} bytes of memory and {} processes are free, {}m, {} and {} asked",
+            free.cpu_m, free.memory_b, free.pids, asked.cpu_m, asked.memory_b, asked.pids
+        ))
+    }
+
+    fn decline(&mut self, replica: ReplicaId, revision: Revision, reason: String) {
+        let capacity_version = self.capacity_version;
+        self.notice("declined", Some(about(&replica)), format!("cannot run replica {}: {reason}", replica.ordinal));
+        self.declined.retain(|declined| declined.replica != replica || declined.revision != revision);
+        if self.declined.len() >= DECLINED_MAX {
+            self.declined.remove(0);
+        }
+        self.declined.push(Declined { replica, revision, capacity_version, reason: short(&reason) });
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    /// Room has come free: what was declined for want of it may be asked again.
+    fn capacity_changed(&mut self) {
+        if !self.declined.is_empty() {
+            self.declined.clear();
+            self.capacity_version += 1;
+        }
+    }
+
+    fn next_container(&mut self) -> ContainerId {
+        self.containers_made += 1;
+        let mut hash = Sha256::new();
+        hash.update(b"skerry-container-v1\0");
+        hash.update(self.config.me.as_bytes());
+        hash.update(self.config.generation.to_be_bytes());
+        hash.update(self.containers_made.to_be_bytes());
+        let hash: [u8; 32] = hash.finalize().into();
+        let mut id = [0; 8];
+        id.copy_from_slice(&hash[..8]);
+        ContainerId::from_bytes(id)
+    }
+
+    /// Every container known for a replica: this node's own as they are now, the others' as told.
+    fn claims_of<'a>(&'a self, replica: &'a ReplicaId) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
+        let me = self.config.me;
+        let own = self.mine.values().filter(move |mine| mine.claim.replica == *replica);
+        let others = self.records.iter().filter(move |record| record.node != me).flat_map(move |record| {
+            let containers = record.containers.iter().filter(move |container| container.replica == *replica);
+            containers.map(|container| (record.node, container.clone()))
+        });
+        own.map(move |mine| (me, mine.record())).chain(others)
+    }
+
+    fn labels_fit(&self, node: &NodeId, desired: &Desired) -> bool {
+        let labels = if *node == self.config.me {
+            Some(&self.config.labels)
+        } else {
+            self.records.get(node).map(|record| &record.labels)
+        };
+        labels.is_some_and(|labels| {
+            desired.deployment.placement.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
+    }
+
+    fn rank_of(&self, node: NodeId, record: &ContainerRecord, desired: &Desired) -> Rank {
+        let fits = record.revision == desired.revision && self.labels_fit(&node, desired);
+        planner::rank(node, record, fits)
+    }
+
+    /// Winners confirm the containers that may go; losers that were confirmed go.
+    fn confirm_and_let_go(&mut self) {
+        let ids: Vec<ContainerId> = self.mine.keys().copied().collect();
+        for id in ids {
+            let Some(mine) = self.mine.get(&id) else { continue };
+            if matches!(mine.phase, Phase::Stopping | Phase::Removing) {
+                continue;
+            }
+            let (confirms, go) = self.judge(mine);
+            let Some(mine) = self.mine.get_mut(&id) else { continue };
+            if mine.confirms != confirms {
+                mine.confirms = confirms;
+                self.changed = true;
+            }
+            if let Some(why) = go {
+                self.let_go(id, why);
+            }
+        }
+    }
+
+    /// Which containers may go on this one's word, and whether it must go itself and why.
+    fn judge(&self, mine: &Mine) -> (Vec<ContainerId>, Option<String>) {
+        let replica = &mine.claim.replica;
+        if self.removed {
+            return (Vec::new(), Some("this node was removed from the cluster".to_owned()));
+        }
+        let key = (replica.namespace.clone(), replica.deployment.clone());
+        if self.invalid.contains(&key) {
+            return (mine.confirms.clone(), None); // What runs is kept, whatever it is.
+        }
+        let Some(desired) = self.desired.get(&key) else {
+            return (Vec::new(), Some("its deployment was deleted".to_owned()));
+        };
+        if desired.deployment.incarnation != replica.incarnation {
+            return (Vec::new(), Some("its deployment was deleted and made again".to_owned()));
+        }
+        if replica.ordinal >= desired.deployment.replicas.count {
+            return (Vec::new(), Some("scaled in".to_owned()));
+        }
+        if self.config.sabotage.contains(&Sabotage::NoDuplicateResolution) {
+            return (Vec::new(), None);
+        }
+        let me = self.config.me;
+        let own = self.rank_of(me, &mine.record(), desired);
+        let mut confirms = Vec::new();
+        let mut go = None;
+        for (node, record) in self.claims_of(replica) {
+            if record.id == mine.id {
+                continue;
+            }
+            let rank = self.rank_of(node, &record, desired);
+            if rank < own {
+                if mine.is_healthy() && planner::holds_capacity(record.state) {
+                    confirms.push(record.id);
+                }
+                continue;
+            }
+            // The other one stays, once it says itself that it is well and saw this one.
+            let other_is_well = record.state == ContainerState::Running
+                && record.healthy == Some(true)
+                && (node == me || (self.liveness(&node) == Liveness::Up && record.confirms.contains(&mine.id)));
+            if other_is_well {
+                let revision = if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
+                go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
+            }
+        }
+        if go.is_none() && self.should_withdraw(mine, desired, own) {
+            go = Some("withdrawn: another copy is well and this one is not".to_owned());
+        }
+        confirms.sort_unstable();
+        (confirms, go)
+    }
+
+    /// A winner that fails again and again makes way for a copy that is well.
+    fn should_withdraw(&self, mine: &Mine, desired: &Desired, own: Rank) -> bool {
+        if !matches!(mine.phase, Phase::BackOff { .. } | Phase::Waiting) || mine.failures == 0 {
+            return false;
+        }
+        self.claims_of(&mine.claim.replica).any(|(node, record)| {
+            let rank = self.rank_of(node, &record, desired);
+            record.id != mine.id
+                && rank < own
+                && rank.fits == own.fits
+                && record.state == ContainerState::Running
+                && record.healthy == Some(true)
+                && self.liveness(&node) == Liveness::Up
+        })
+    }
+
+    /// Stops a container, or removes it where nothing of it runs.
+    fn let_go(&mut self, id: ContainerId, why: String) {
+        let Some(mine) = self.mine.get_mut(&id) else { return };
+        let about = about(&mine.claim.replica);
+        let ordinal = mine.claim.replica.ordinal;
+        if mine.may_run() {
+            mine.phase = Phase::Stopping;
+            self.out.push(Effect::Stop(id));
+        } else {
+            mine.phase = Phase::Removing;
+            self.out.push(Effect::Remove(id));
+        }
+        mine.healthy = None;
+        mine.confirms.clear();
+        mine.reason = Some(why.clone());
+        self.notice("container-stopping", Some(about), format!("replica {ordinal}, {id}: {why}"));
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    /// One next step for every container that can take one.
+    fn advance(&mut self) {
+        let now = self.now;
+        let ids: Vec<ContainerId> = self.mine.keys().copied().collect();
+        for id in ids {
+            let Some(mine) = self.mine.get(&id) else { continue };
+            let due = match mine.phase {
+                Phase::Waiting => true,
+                Phase::BackOff { until } => until <= now,
+                Phase::Starting
+                | Phase::Running { .. }
+                | Phase::Stopping
+                | Phase::Done { .. }
+                | Phase::Removing => false,
+            };
+            if due {
+                self.start(id);
+            }
+        }
+    }
+
+    fn start(&mut self, id: ContainerId) {
+        let Some(mine) = self.mine.get(&id) else { return };
+        let (image, reference) = (mine.claim.run.image, mine.claim.run.reference.clone());
+        if !self.images.contains_key(&image) {
+            let reason = self.fetch(image, reference);
+            let Some(mine) = self.mine.get_mut(&id) else { return };
+            let waiting = mine.phase == Phase::Waiting && mine.reason.as_deref() == Some(&reason);
+            if !waiting {
+                mine.phase = Phase::Waiting;
+                mine.reason = Some(reason);
+                self.changed = true;
+            }
+            return;
+        }
+        let Some(mine) = self.mine.get_mut(&id) else { return };
+        mine.phase = Phase::Starting;
+        mine.reason = None;
+        self.changed = true;
+        self.out.push(Effect::Start { container: id, claim: Box::new(mine.claim.clone()) });
+    }
+
+    /// Sees to it that an image comes, and says how that goes.
+    fn fetch(&mut self, digest: Digest, reference: String) -> String {
+        match self.fetching.get(&digest) {
+            Some(Fetching::Asked) => return format!("image {reference} is on its way"),
+            Some(Fetching::Failed { until, reason }) if *until > self.now => {
+                return format!("image {reference} could not be had: {reason}; trying again");
+            }
+            Some(Fetching::Failed { .. }) | None => {}
+        }
+        let mut from: Vec<NodeId> = self
+            .records
+            .iter()
+            .filter(|record| record.node != self.config.me && self.counts_as_alive(&record.node))
+            .filter(|record| record.images.iter().any(|image| image.digest == digest))
+            .map(|record| record.node)
+            .collect();
+        if from.is_empty() {
+            return format!("no node in reach has image {reference}");
+        }
+        // Spread the load: each node begins with another holder.
+        let first = self.rng.random_range(0..from.len());
+        from.rotate_left(first);
+        let names: Vec<String> = from.iter().map(|node| self.name_of(node)).collect();
+        self.fetching.insert(digest, Fetching::Asked);
+        self.notice("image-fetching", None, format!("image {reference} is fetched from {}", names.join(", ")));
+        self.out.push(Effect::Fetch { digest, reference: reference.clone(), from });
+        format!("image {reference} is on its way")
+    }
+
+    pub(crate) fn on_image_ready(&mut self, digest: Digest) {
+        self.fetching.remove(&digest);
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_image_failed(&mut self, digest: Digest, reason: String) {
+        let until = self.now + self.config.timings.refetch;
+        self.notice("image-failed", None, format!("image {digest} could not be had: {reason}"));
+        self.fetching.insert(digest, Fetching::Failed { until, reason });
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_images(&mut self, images: Vec<ImageRecord>) {
+        self.images = images.into_iter().map(|image| (image.digest, image)).collect();
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_started(&mut self, id: ContainerId, pid: u32) {
+        let (now, wall_ms) = (self.now, self.wall_ms);
+        let Some(mine) = self.mine.get_mut(&id) else { return };
+        mine.pid = Some(pid);
+        mine.started_ms = Some(wall_ms);
+        // It was asked to stop while it started: the stop reaches it all the same.
+        if mine.phase == Phase::Starting {
+            mine.phase = Phase::Running { since: now };
+        }
+        let about = about(&mine.claim.replica);
+        let ordinal = mine.claim.replica.ordinal;
+        self.notice("container-started", Some(about), format!("replica {ordinal}, {id}: runs as process {pid}"));
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_start_failed(&mut self, id: ContainerId, here_only: bool, reason: String) {
+        let Some(mine) = self.mine.get(&id) else { return };
+        let (replica, revision) = (mine.claim.replica.clone(), mine.claim.revision);
+        let stopping = mine.phase == Phase::Stopping;
+        self.notice(
+            "container-failed",
+            Some(about(&replica)),
+            format!("replica {}, {id}: could not be started: {reason}", replica.ordinal),
+        );
+        if stopping || here_only {
+            if here_only && !stopping {
+                self.decline(replica, revision, reason);
+            }
+            let Some(mine) = self.mine.get_mut(&id) else { return };
+            mine.phase = Phase::Removing;
+            self.out.push(Effect::Remove(id));
+            self.changed = true;
+            self.dirty = true;
+            return;
+        }
+        self.fail(id, reason, None);
+    }
+
+    pub(crate) fn on_exited(&mut self, id: ContainerId, exit: &Exit) {
+        let Some(mine) = self.mine.get_mut(&id) else { return };
+        mine.pid = None;
+        let reason = describe(exit);
+        let replica = mine.claim.replica.clone();
+        if mine.phase == Phase::Stopping {
+            mine.phase = Phase::Removing;
+            self.out.push(Effect::Remove(id));
+            self.notice("container-stopped", Some(about(&replica)), format!("replica {}, {id}: {reason}", replica.ordinal));
+            self.changed = true;
+            self.dirty = true;
+            return;
+        }
+        let end = mine.ends_with(exit);
+        self.notice("container-exited", Some(about(&replica)), format!("replica {}, {id}: {reason}", replica.ordinal));
+        self.fail(id, reason, end);
+    }
+
+    /// It ended against its will (or for good, where `end` says so): back-off, or done.
+    fn fail(&mut self, id: ContainerId, reason: String, end: Option<bool>) {
+        let Some(mine) = self.mine.get_mut(&id) else { return };
+        let ran = match mine.phase {
+            Phase::Running { since } => self.now.since(since),
+            Phase::Waiting
+            | Phase::Starting
+            | Phase::BackOff { .. }
+            | Phase::Stopping
+            | Phase::Done { .. }
+            | Phase::Removing => Duration::ZERO,
+        };
+        if ran >= self.config.timings.backoff_reset {
+            mine.failures = 0;
+        }
+        mine.healthy = Some(false);
+        mine.confirms.clear();
+        mine.pid = None;
+        mine.reason = Some(reason);
+        if let Some(well) = end {
+            mine.phase = Phase::Done { well };
+        } else {
+            let wait = Duration::from_secs(1 << mine.failures.min(BACKOFF_DOUBLINGS_MAX));
+            let wait = wait.min(self.config.timings.backoff_max);
+            // Up to a quarter either way, so that replicas that fail together do not return together.
+            let wait = wait * self.rng.random_range(75..125) / 100;
+            mine.failures += 1;
+            mine.claim.restarts += 1;
+            mine.phase = Phase::BackOff { until: self.now + wait };
+        }
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    pub(crate) fn on_removed(&mut self, id: ContainerId) {
+        if self.mine.remove(&id).is_some() {
+            self.capacity_changed();
+            self.changed = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Health by having run for a while, back-offs that are over, nodes whose grace is over.
+    pub(crate) fn tick_containers(&mut self) {
+        let (now, healthy) = (self.now, self.config.timings.healthy);
+        for mine in self.mine.values_mut() {
+            match mine.phase {
+                Phase::Running { since } if mine.healthy != Some(true) && now.since(since) >= healthy => {
+                    mine.healthy = Some(true);
+                    self.changed = true;
+                    self.dirty = true;
+                }
+                Phase::BackOff { until } if until <= now => self.dirty = true,
+                Phase::Waiting
+                | Phase::Starting
+                | Phase::Running { .. }
+                | Phase::BackOff { .. }
+                | Phase::Stopping
+                | Phase::Done { .. }
+                | Phase::Removing => {}
+            }
+        }
+        let refetch = self.fetching.values().any(|it| matches!(it, Fetching::Failed { until, .. } if *until <= now));
+        if refetch {
+            self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
+            self.dirty = true;
+        }
+        let alive: BTreeSet<NodeId> = self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
+        if alive != self.alive {
+            self.alive = alive;
+            self.dirty = true;
+        }
+        if !self.settled {
+            self.settle_if_level();
+        }
+    }
+
+    pub(crate) fn next_container_wake(&self) -> Option<(Time, &'static str)> {
+        let healthy = self.config.timings.healthy;
+        let steps = self.mine.values().filter_map(|mine| match mine.phase {
+            Phase::Running { since } if mine.healthy != Some(true) => Some((since + healthy, "a container turns healthy")),
+            Phase::BackOff { until } => Some((until, "a back-off ends")),
+            Phase::Waiting
+            | Phase::Starting
+            | Phase::Running { .. }
+            | Phase::Stopping
+            | Phase::Done { .. }
+            | Phase::Removing => None,
+        });
+        let fetches = self.fetching.values().filter_map(|it| match it {
+            Fetching::Failed { until, .. } => Some((*until, "an image is tried again")),
+            Fetching::Asked => None,
+        });
+        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
+        let alone =
+            (!self.settled).then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
+        steps.chain(fetches).chain(grace).chain(alone).min()
+    }
+}
+
+/// What a container of this deployment runs.
+fn run_spec(desired: &Desired) -> RunSpec {
+    let deployment = &desired.deployment;
+    RunSpec {
+        reference: deployment.image.reference.clone(),
+        image: deployment.image.digest,
+        command: deployment.image.command.clone(),
+        args: deployment.image.args.clone(),
+        env: deployment.env.vars.clone(),
+        workdir: deployment.image.workdir.clone(),
+        user: deployment.image.user.clone(),
+        resources: deployment.resources.as_capacity(),
+        ports: deployment.ports.ports.clone(),
+        restart: deployment.restart.policy,
+    }
+}
+
+/// The deployment that a replica is of, for people.
+fn about(replica: &ReplicaId) -> String {
+    let (namespace, name): (&Name, &Name) = (&replica.namespace, &replica.deployment);
+    format!("{namespace}/{name}")
+}

@@ -1,0 +1,98 @@
+//! What a node is told at its start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId};
+
+use crate::io::Found;
+
+/// Who this node is and what it offers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// How often the peer has started on this data folder, this start included.
+    pub generation: u64,
+    /// Where its mesh port can be reached.
+    pub addresses: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<LabelKey, String>,
+    /// What it offers to containers.
+    pub capacity: Capacity,
+    /// All chance that the core will ever have.
+    pub seed: [u8; 32],
+    /// Its timings.
+    pub timings: Timings,
+    /// Faults put in on purpose; empty but in tests.
+    pub sabotage: BTreeSet<Sabotage>,
+}
+
+/// What the shell found on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Boot {
+    /// The journal: stored bytes of events, oldest first.
+    pub events: Vec<Vec<u8>>,
+    /// Containers, running or not.
+    pub containers: Vec<Found>,
+    /// Images held whole.
+    pub images: Vec<ImageRecord>,
+}
+
+/// A fault put in on purpose, so that a test can show that a check fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sabotage {
+    /// Duplicates are never resolved.
+    NoDuplicateResolution,
+}
+
+/// How long things take. The defaults are for a LAN of small boxes.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    /// After a node was declared down, how long its work still counts as running: a peer that is
+    /// restarted within this loses nothing. Shorter replaces sooner, and duplicates more.
+    pub grace: Duration,
+    /// How long a node that starts waits for somebody to catch up with before it takes new work.
+    /// What it ran before starts at once. Shorter duplicates more after a power cut of a site.
+    pub alone: Duration,
+    /// How long a failed dial waits in a cluster of up to ten; grows with the roster.
+    pub redial: Duration,
+    /// How long the greater of two nodes lets the lesser dial first.
+    pub dial_second: Duration,
+    /// How dead nodes are looked for.
+    pub liveness: membership::Settings,
+    /// How long a client waits for further disks.
+    pub durable: Duration,
+    /// How long a container must have run to count as healthy.
+    pub healthy: Duration,
+    /// After how long a run the back-off starts from its first step again.
+    pub backoff_reset: Duration,
+    /// The longest back-off. Each failure doubles it from one second.
+    pub backoff_max: Duration,
+    /// Records of this node are at least so far apart.
+    pub publish: Duration,
+    /// How long a failed image transfer waits.
+    pub refetch: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_millis(1_000),
+            alone: Duration::from_millis(2_000),
+            redial: Duration::from_millis(500),
+            dial_second: Duration::from_millis(200),
+            liveness: membership::Settings::lan(),
+            durable: Duration::from_millis(1_000),
+            healthy: Duration::from_millis(1_000),
+            backoff_reset: Duration::from_secs(60),
+            backoff_max: Duration::from_secs(300),
+            publish: Duration::from_millis(10),
+            refetch: Duration::from_secs(2),
+        }
+    }
+}

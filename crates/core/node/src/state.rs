@@ -1,0 +1,306 @@
+//! The whole state of a node, and the one door to it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use document::Documents;
+use membership::{Liveness, Membership, Records};
+use model::{ContainerId, Deployment, Digest, EventId, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, Revision, Time};
+use planner::{Plan, Planner};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::containers::Mine;
+use crate::io::{CommandId, Effect, Input, Notice, Seq};
+use crate::links::Link;
+use crate::settings::{Boot, Config};
+use crate::sync::{Parked, Waiting};
+
+/// A deployment that should run, with what is costly to work out.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// The hash of its template.
+    pub revision: Revision,
+    /// The number that people see for it.
+    pub number: u64,
+}
+
+/// One peer's mind.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: Config,
+    pub(crate) started: Time,
+    pub(crate) now: Time,
+    pub(crate) wall_ms: i64,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) out: Vec<Effect>,
+
+    pub(crate) documents: Documents,
+    /// Deployments that validate, by namespace and name.
+    pub(crate) desired: BTreeMap<(Name, Name), Desired>,
+    /// Deployments whose merged groups do not validate: what runs of them is kept.
+    pub(crate) invalid: BTreeSet<(Name, Name)>,
+    pub(crate) issued: Seq,
+    pub(crate) synced: Seq,
+    /// Batches at the journal, oldest first, and the events in each.
+    pub(crate) at_journal: VecDeque<(Seq, Vec<EventId>)>,
+    /// What may leave once the journal has synced that batch.
+    pub(crate) held: VecDeque<(Seq, Effect)>,
+    pub(crate) waiting: BTreeMap<CommandId, Waiting>,
+    pub(crate) parked: Parked,
+    pub(crate) refusing: Option<String>,
+
+    pub(crate) membership: Membership,
+    pub(crate) links: BTreeMap<NodeId, Link>,
+    pub(crate) records: Records,
+    pub(crate) count: u64,
+    pub(crate) published_at: Option<Time>,
+    /// Whether new work may be taken: somebody was caught up with, or nobody is there.
+    pub(crate) settled: bool,
+
+    pub(crate) planner: Planner,
+    pub(crate) plan: Plan,
+    pub(crate) mine: BTreeMap<ContainerId, Mine>,
+    pub(crate) containers_made: u64,
+    pub(crate) declined: Vec<model::Declined>,
+    pub(crate) capacity_version: u64,
+    pub(crate) images: BTreeMap<Digest, ImageRecord>,
+    pub(crate) fetching: BTreeMap<Digest, Fetching>,
+    /// Something that the plan depends on has changed.
+    pub(crate) dirty: bool,
+    /// Something that this node's record says has changed.
+    pub(crate) changed: bool,
+    pub(crate) removed: bool,
+    /// How many nodes and users the shell was told last.
+    pub(crate) told_roster: Option<(usize, usize)>,
+    /// Other nodes whose work counted as running when it was looked at last.
+    pub(crate) alive: BTreeSet<NodeId>,
+}
+
+/// An image on its way.
+#[derive(Clone, Debug)]
+pub(crate) enum Fetching {
+    /// The shell was told to fetch it.
+    Asked,
+    /// It could not be had; asked again then.
+    Failed { until: Time, reason: String },
+}
+
+/// How often one input may make the plan change; more is a loop in the rules.
+const REPLANS_MAX: usize = 8;
+
+impl Node {
+    /// Wakes up with what is on disk. The effects of the start come with the first `handle`.
+    ///
+    /// # Errors
+    /// When the journal holds an event that the documents do not take: it was put together by hand,
+    /// or by a newer release.
+    pub fn new(config: Config, boot: Boot, now: Time, wall_ms: i64) -> Result<Self, document::InsertError> {
+        let mut documents = Documents::new(config.cluster);
+        for inserted in documents.insert_all(&boot.events) {
+            inserted?;
+        }
+        let membership =
+            Membership::new(config.me, config.generation, config.seed, config.timings.liveness);
+        let mut node = Self {
+            rng: ChaCha8Rng::from_seed(config.seed),
+            out: Vec::new(),
+            documents,
+            desired: BTreeMap::new(),
+            invalid: BTreeSet::new(),
+            issued: Seq(0),
+            synced: Seq(0),
+            at_journal: VecDeque::new(),
+            held: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            parked: Parked::default(),
+            refusing: None,
+            membership,
+            links: BTreeMap::new(),
+            records: Records::new(config.me),
+            count: 0,
+            published_at: None,
+            settled: false,
+            planner: Planner::new(),
+            plan: Plan::default(),
+            mine: BTreeMap::new(),
+            containers_made: 0,
+            declined: Vec::new(),
+            capacity_version: 1,
+            images: boot.images.into_iter().map(|image| (image.digest, image)).collect(),
+            fetching: BTreeMap::new(),
+            dirty: true,
+            changed: true,
+            removed: false,
+            told_roster: None,
+            alive: BTreeSet::new(),
+            config,
+            started: now,
+            now,
+            wall_ms,
+        };
+        node.adopt(boot.containers);
+        node.roster_changed();
+        node.desired_changed();
+        Ok(node)
+    }
+
+    /// Takes one input and says what must be done.
+    ///
+    /// # Panics
+    /// When time runs backwards, or an invariant of the core is broken.
+    pub fn handle(&mut self, now: Time, wall_ms: i64, input: Input) -> Vec<Effect> {
+        assert!(self.now <= now, "time ran backwards: {:?} after {:?}", now, self.now);
+        self.now = now;
+        self.wall_ms = wall_ms;
+        match input {
+            Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
+            Input::Persisted(seq) => self.on_persisted(seq),
+            Input::PersistFailed { seq, reason } => self.on_persist_failed(seq, &reason),
+            Input::Received { from, message } => self.on_received(from, message),
+            Input::Datagram { from, bytes } => self.on_datagram(from, &bytes),
+            Input::Connected(peer) => self.on_connected(peer),
+            Input::ConnectFailed(peer) => self.on_connect_failed(peer),
+            Input::Disconnected(peer) => self.on_disconnected(peer),
+            Input::Started { container, pid } => self.on_started(container, pid),
+            Input::StartFailed { container, here_only, reason } => {
+                self.on_start_failed(container, here_only, reason);
+            }
+            Input::Exited { container, exit } => self.on_exited(container, &exit),
+            Input::Removed(container) => self.on_removed(container),
+            Input::ImageReady(digest) => self.on_image_ready(digest),
+            Input::ImageFailed { digest, reason } => self.on_image_failed(digest, reason),
+            Input::Images(images) => self.on_images(images),
+            Input::Woken => {}
+        }
+        self.pass_time();
+        self.settle();
+        self.wake();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Everything whose time has come.
+    fn pass_time(&mut self) {
+        self.membership.tick(self.now);
+        self.on_membership();
+        self.tick_links();
+        self.tick_sync();
+        self.tick_containers();
+    }
+
+    /// Plans and reconciles until nothing changes any more, then says what has changed.
+    fn settle(&mut self) {
+        for _ in 0..REPLANS_MAX {
+            if !std::mem::take(&mut self.dirty) {
+                break;
+            }
+            self.reconcile();
+        }
+        self.publish_if_due();
+    }
+
+    fn wake(&mut self) {
+        let mut next: Option<(Time, &'static str)> = None;
+        let mut consider = |at: Option<(Time, &'static str)>| {
+            if let Some((time, reason)) = at
+                && next.is_none_or(|(earliest, _)| time < earliest)
+            {
+                next = Some((time, reason));
+            }
+        };
+        consider(self.membership.next_wake());
+        consider(self.next_link_wake());
+        consider(self.next_sync_wake());
+        consider(self.next_container_wake());
+        consider(self.next_publish_wake());
+        if let Some((time, reason)) = next {
+            self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
+        }
+    }
+
+    pub(crate) fn notice(&mut self, kind: &'static str, about: Option<String>, message: impl Into<String>) {
+        self.out.push(Effect::Notice(Notice { kind, about, message: message.into() }));
+    }
+
+    /// The name of a node, for people: from its record, else from the roster, else its short id.
+    pub fn name_of(&self, node: &NodeId) -> String {
+        if *node == self.config.me {
+            return self.config.name.to_string();
+        }
+        if let Some(record) = self.records.get(node) {
+            return record.name.to_string();
+        }
+        self.documents.roster().nodes.get(node).map_or_else(|| node.short(), |member| member.name.to_string())
+    }
+
+    /// This node's settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The documents.
+    pub const fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// Deployments that validate.
+    pub const fn desired(&self) -> &BTreeMap<(Name, Name), Desired> {
+        &self.desired
+    }
+
+    /// The last plan.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Containers of this node.
+    pub const fn mine(&self) -> &BTreeMap<ContainerId, Mine> {
+        &self.mine
+    }
+
+    /// Observed records, this node's own included.
+    pub const fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Whether a node is believed alive; this one always is.
+    pub fn liveness(&self, node: &NodeId) -> Liveness {
+        if *node == self.config.me { Liveness::Up } else { self.membership.liveness(node) }
+    }
+
+    /// When the belief about a node last changed.
+    pub fn liveness_changed_at(&self, node: &NodeId) -> Option<Time> {
+        self.membership.changed_at(node)
+    }
+
+    /// Peers with a live link.
+    pub fn linked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.links.iter().filter(|(_, link)| link.is_up()).map(|(node, _)| *node)
+    }
+
+    /// When a node was last heard from on a link; `None` if never.
+    pub fn heard_at(&self, node: &NodeId) -> Option<Time> {
+        self.links.get(node).and_then(|link| link.heard_at)
+    }
+
+    /// Why events are not accepted, if so.
+    pub fn refusing(&self) -> Option<&str> {
+        self.refusing.as_deref()
+    }
+
+    /// Time of the last input.
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Whether this node was removed from its cluster.
+    pub const fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// This node's record, as it is now.
+    pub fn own_record(&self) -> NodeRecord {
+        self.make_record(RecordVersion { generation: self.config.generation, count: self.count })
+    }
+}

@@ -1,0 +1,274 @@
+//! What a planner remembers of a view: enough to see what changed, exactly, without a hash.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::{
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, EventId, LabelKey, Name, NodeId, Port,
+    ReplicaId, RestartPolicy, Revision,
+};
+
+use crate::{NodeView, Wanted, holds_capacity};
+
+/// Names one deployment, and orders them: the canonical order of planning.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) namespace: Name,
+    pub(crate) name: Name,
+    pub(crate) incarnation: EventId,
+}
+
+impl Key {
+    pub(crate) fn of(wanted: &Wanted<'_>) -> Self {
+        let it = wanted.deployment;
+        Self { namespace: it.namespace.clone(), name: it.name.clone(), incarnation: it.incarnation }
+    }
+
+    pub(crate) fn cmp_wanted(&self, wanted: &Wanted<'_>) -> Ordering {
+        let it = wanted.deployment;
+        (&self.namespace, &self.name, &self.incarnation).cmp(&(&it.namespace, &it.name, &it.incarnation))
+    }
+
+    fn is_of(&self, replica: &ReplicaId) -> bool {
+        self.incarnation == replica.incarnation
+            && self.name == replica.deployment
+            && self.namespace == replica.namespace
+    }
+
+    pub(crate) fn replica(&self, ordinal: u32) -> ReplicaId {
+        ReplicaId {
+            namespace: self.namespace.clone(),
+            deployment: self.name.clone(),
+            incarnation: self.incarnation,
+            ordinal,
+        }
+    }
+}
+
+/// A deployment's place in the planner's tables. Given out in order of arrival, so no decision may
+/// depend on which of two is the lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(u32);
+
+/// What of a wanted deployment decides where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) revision: Revision,
+    pub(crate) count: u32,
+    pub(crate) asked: Capacity,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) labels: BTreeMap<LabelKey, String>,
+    pub(crate) restart: RestartPolicy,
+}
+
+impl Spec {
+    pub(crate) fn of(wanted: &Wanted<'_>) -> Self {
+        let it = wanted.deployment;
+        Self {
+            revision: wanted.revision,
+            count: it.replicas.count,
+            asked: it.resources.as_capacity(),
+            ports: it.ports.ports.clone(),
+            labels: it.placement.labels.clone(),
+            restart: it.restart.policy,
+        }
+    }
+
+    pub(crate) fn is_of(&self, wanted: &Wanted<'_>) -> bool {
+        let it = wanted.deployment;
+        self.revision == wanted.revision
+            && self.count == it.replicas.count
+            && self.asked == it.resources.as_capacity()
+            && self.ports == it.ports.ports
+            && self.labels == it.placement.labels
+            && self.restart == it.restart.policy
+    }
+
+    /// The first label that the node lacks, with the value wanted.
+    pub(crate) fn label_missing(&self, node: &BTreeMap<LabelKey, String>) -> Option<(&LabelKey, &String)> {
+        self.labels.iter().find(|(key, want)| node.get(*key) != Some(*want))
+    }
+}
+
+/// What of a container decides a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) slot: Slot,
+    pub(crate) ordinal: u32,
+    pub(crate) container: ContainerId,
+    pub(crate) revision: Revision,
+    pub(crate) number: u64,
+    pub(crate) resources: Capacity,
+    pub(crate) state: ContainerState,
+    pub(crate) healthy: Option<bool>,
+}
+
+impl Claim {
+    fn of(slot: Slot, it: &ContainerRecord) -> Self {
+        Self {
+            slot,
+            ordinal: it.replica.ordinal,
+            container: it.id,
+            revision: it.revision,
+            number: it.claim,
+            resources: it.resources,
+            state: it.state,
+            healthy: it.healthy,
+        }
+    }
+
+    /// It runs and its checks pass: enough for the next replica's turn.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.state == ContainerState::Running && self.healthy == Some(true)
+    }
+}
+
+/// What of a decline decides a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decline {
+    pub(crate) slot: Slot,
+    pub(crate) ordinal: u32,
+    pub(crate) revision: Revision,
+    pub(crate) capacity_version: u64,
+    pub(crate) reason: String,
+}
+
+/// What a planner remembers of one node.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) name: Name,
+    pub(crate) labels: BTreeMap<LabelKey, String>,
+    pub(crate) capacity: Capacity,
+    pub(crate) capacity_version: u64,
+    pub(crate) alive: bool,
+    pub(crate) accepts_new: bool,
+    /// In the order of its record, to be compared with the next one.
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) declines: Vec<Decline>,
+    /// What its containers take up.
+    pub(crate) held: Capacity,
+    /// How many containers take something up.
+    pub(crate) holding: usize,
+}
+
+impl Node {
+    pub(crate) fn of(view: &NodeView<'_>, slots: &mut Slots) -> Self {
+        let claims: Vec<Claim> =
+            view.containers.iter().map(|it| Claim::of(slots.of_replica(&it.replica), it)).collect();
+        let decline = |it: &Declined, slots: &mut Slots| Decline {
+            slot: slots.of_replica(&it.replica),
+            ordinal: it.replica.ordinal,
+            revision: it.revision,
+            capacity_version: it.capacity_version,
+            reason: it.reason.clone(),
+        };
+        let holds = claims.iter().filter(|claim| holds_capacity(claim.state));
+        Self {
+            name: view.name.clone(),
+            labels: view.labels.clone(),
+            capacity: view.capacity,
+            capacity_version: view.capacity_version,
+            alive: view.alive,
+            accepts_new: view.accepts_new,
+            held: holds.clone().fold(Capacity::default(), |sum, claim| sum.plus(&claim.resources)),
+            holding: holds.count(),
+            declines: view.declined.iter().map(|it| decline(it, slots)).collect(),
+            claims,
+        }
+    }
+
+    /// Whether it would be remembered just so: nothing of it changed that decides a plan.
+    pub(crate) fn is_of(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
+        self.alive == view.alive
+            && self.accepts_new == view.accepts_new
+            && self.capacity == view.capacity
+            && self.capacity_version == view.capacity_version
+            && self.claims.len() == view.containers.len()
+            && self.declines.len() == view.declined.len()
+            && self.name == *view.name
+            && self.labels == *view.labels
+            && self.claims.iter().zip(view.containers).all(|(claim, it)| {
+                *claim == Claim::of(claim.slot, it) && slots.key(claim.slot).is_of(&it.replica)
+            })
+            && self.declines.iter().zip(view.declined).all(|(decline, it)| {
+                decline.ordinal == it.replica.ordinal
+                    && decline.revision == it.revision
+                    && decline.capacity_version == it.capacity_version
+                    && decline.reason == it.reason
+                    && slots.key(decline.slot).is_of(&it.replica)
+            })
+    }
+}
+
+/// What is known of one deployment, wanted or only seen in a claim.
+#[derive(Debug)]
+pub(crate) struct SlotState {
+    pub(crate) key: Arc<Key>,
+    /// `None` when it is not wanted.
+    pub(crate) spec: Option<Spec>,
+    /// The claims on all nodes, those that are down included, in no order.
+    pub(crate) claims: Vec<(NodeId, Claim)>,
+    /// Ordinals that need room on a node.
+    pub(crate) needs: Vec<Need>,
+    /// Ordinals that have a placement in the plan: 0 to below this.
+    pub(crate) planned: u32,
+}
+
+/// A replica for which room must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Need {
+    pub(crate) ordinal: u32,
+    /// What it has now, which stays until the new one is healthy.
+    pub(crate) old: Option<(NodeId, ContainerId)>,
+}
+
+/// The table of deployments.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    by_key: BTreeMap<Arc<Key>, Slot>,
+    states: Vec<SlotState>,
+}
+
+impl Slots {
+    pub(crate) fn of_key(&mut self, key: Key) -> Slot {
+        if let Some(slot) = self.by_key.get(&key) {
+            return *slot;
+        }
+        let slot = Slot(u32::try_from(self.states.len()).expect("memory ends before 2^32 deployments"));
+        let key = Arc::new(key);
+        self.by_key.insert(Arc::clone(&key), slot);
+        self.states.push(SlotState { key, spec: None, claims: vec![], needs: vec![], planned: 0 });
+        slot
+    }
+
+    fn of_replica(&mut self, it: &ReplicaId) -> Slot {
+        self.of_key(Key {
+            namespace: it.namespace.clone(),
+            name: it.deployment.clone(),
+            incarnation: it.incarnation,
+        })
+    }
+
+    pub(crate) fn key(&self, slot: Slot) -> &Arc<Key> {
+        &self.get(slot).key
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> &SlotState {
+        &self.states[slot.0 as usize]
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut SlotState {
+        &mut self.states[slot.0 as usize]
+    }
+
+    /// How many deployments were ever seen.
+    pub(crate) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// How many of them nobody wants or runs any more.
+    pub(crate) fn unused(&self) -> usize {
+        self.states.iter().filter(|it| it.spec.is_none() && it.claims.is_empty()).count()
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a deployment runs and why, and for every node whether it could take one more.
+
+use std::collections::BTreeMap;
+
+use model::{Capacity, Name, NodeId, ReplicaId};
+
+use crate::room::Room;
+use crate::{Placement, Planner, Reasons, Refusal, View};
+
+/// Why a deployment is where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Every replica with its placement and, where its update waits for room, why no node has any.
+    pub replicas: BTreeMap<ReplicaId, (Placement, Option<Reasons>)>,
+    /// Every node of the view.
+    pub nodes: BTreeMap<NodeId, NodeExplained>,
+}
+
+/// What one node could do for the deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeExplained {
+    /// The node's name.
+    pub name: Name,
+    /// Ordinals that run there or are to be started there.
+    pub runs: Vec<u32>,
+    /// Whether it could take one more replica, beside all that runs and is planned.
+    pub one_more: Result<Fit, Refusal>,
+}
+
+/// That a node could take one more replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fit {
+    /// What is free beside all claims and planned placements.
+    pub free: Capacity,
+    /// What the replica asks.
+    pub asked: Capacity,
+    /// The scarcest resource's share that would stay free, in millionths: the greatest is chosen.
+    pub share_ppm: u64,
+}
+
+/// Explains the plan of `view` for the deployment of this namespace and name. `None`: none is wanted.
+///
+/// Where two incarnations of one name are wanted (the merge has not settled yet), the replicas of
+/// both are there, and the nodes are judged for the greater.
+pub fn explain(view: &View<'_>, namespace: &Name, name: &Name) -> Option<Explanation> {
+    let mut planner = Planner::new();
+    planner.plan(view);
+    planner.explain(namespace, name)
+}
+
+impl Planner {
+    /// Explains the plan of the last view, as [`explain`] does.
+    pub fn explain(&self, namespace: &Name, name: &Name) -> Option<Explanation> {
+        let (_, slot) =
+            self.wanted.iter().rev().find(|(key, _)| key.namespace == *namespace && key.name == *name)?;
+        let spec = self.slots.get(*slot).spec.as_ref().expect("what is wanted has a spec");
+        let mut room = Room::new(&self.nodes, &self.slots, self.rules, true);
+        for (key, other) in &self.wanted {
+            let state = self.slots.get(*other);
+            let spec = state.spec.as_ref().expect("what is wanted has a spec");
+            for need in &state.needs {
+                match self.plan.placements.get(&key.replica(need.ordinal)) {
+                    Some(Placement::Start { node } | Placement::Replace { new: node, .. }) => {
+                        room.assume(*node, *other, spec);
+                    }
+                    Some(Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. })
+                    | None => {}
+                }
+            }
+        }
+        let is_of = |id: &ReplicaId| id.namespace == *namespace && id.deployment == *name;
+        let replicas: BTreeMap<ReplicaId, (Placement, Option<Reasons>)> = self
+            .plan
+            .placements
+            .iter()
+            .filter(|(id, _)| is_of(id))
+            .map(|(id, placement)| (id.clone(), (placement.clone(), self.plan.held_back.get(id).cloned())))
+            .collect();
+        let nodes = room.verdict(*slot, spec).map(|(id, verdict)| {
+            let runs = replicas.iter().filter(|(_, (placement, _))| placement.names(id));
+            let explained = NodeExplained {
+                name: self.nodes[&id].name.clone(),
+                runs: runs.map(|(replica, _)| replica.ordinal).collect(),
+                one_more: verdict.map(|(free, share_ppm)| Fit { free, asked: spec.asked, share_ppm }),
+            };
+            (id, explained)
+        });
+        let nodes = nodes.collect();
+        Some(Explanation { replicas, nodes })
+    }
+}

@@ -1,0 +1,458 @@
+//! What is true of the plan of every cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::world::{MIB, World, deployment, node_id, replica, with_port};
+use model::{Capacity, ContainerState, NodeId, RestartPolicy};
+use planner::{Placement, Plan, Planner, Rank, holds_capacity};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+const NAMES: [&str; 5] = ["api", "db", "job", "shop", "web"];
+const STATES: [ContainerState; 6] = [
+    ContainerState::Pending,
+    ContainerState::Starting,
+    ContainerState::Running,
+    ContainerState::Stopping,
+    ContainerState::Exited,
+    ContainerState::Failed,
+];
+
+/// One change of a cluster; applied in turn they make every cluster, and every history of one.
+#[derive(Clone, Debug)]
+enum Edit {
+    Deploy {
+        name: Index,
+        count: u32,
+        version: u8,
+        memory: u64,
+        port: Option<u16>,
+        zone: Option<u8>,
+        once: bool,
+    },
+    Delete {
+        name: Index,
+    },
+    AddNode {
+        n: u8,
+        memory: u64,
+        zone: u8,
+    },
+    RemoveNode {
+        n: u8,
+    },
+    Alive {
+        n: u8,
+        alive: bool,
+    },
+    Cordon {
+        n: u8,
+        accepts_new: bool,
+    },
+    Relabel {
+        n: u8,
+        zone: u8,
+    },
+    Shrink {
+        n: u8,
+        memory: u64,
+    },
+    Run {
+        n: u8,
+        name: Index,
+        ordinal: u32,
+        version: u8,
+        claim: u64,
+        state: Index,
+        healthy: Option<bool>,
+    },
+    State {
+        n: u8,
+        which: Index,
+        state: Index,
+        healthy: Option<bool>,
+    },
+    Drop {
+        n: u8,
+        which: Index,
+    },
+    Decline {
+        n: u8,
+        name: Index,
+        ordinal: u32,
+    },
+    Obey,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    use prop::option::of;
+    let name = any::<Index>;
+    let n = || 0..6_u8;
+    let healthy = || of(any::<bool>());
+    prop_oneof![
+        4 => (name(), 0..5_u32, 0..3_u8, 1..500_u64, of(80..82_u16), of(0..2_u8), any::<bool>()).prop_map(
+            |(name, count, version, memory, port, zone, once)| {
+                Edit::Deploy { name, count, version, memory, port, zone, once }
+            }
+        ),
+        1 => name().prop_map(|name| Edit::Delete { name }),
+        3 => (n(), 100..1_500_u64, 0..2_u8).prop_map(|(n, memory, zone)| Edit::AddNode { n, memory, zone }),
+        1 => n().prop_map(|n| Edit::RemoveNode { n }),
+        1 => (n(), any::<bool>()).prop_map(|(n, alive)| Edit::Alive { n, alive }),
+        1 => (n(), any::<bool>()).prop_map(|(n, accepts_new)| Edit::Cordon { n, accepts_new }),
+        1 => (n(), 0..2_u8).prop_map(|(n, zone)| Edit::Relabel { n, zone }),
+        1 => (n(), 10..900_u64).prop_map(|(n, memory)| Edit::Shrink { n, memory }),
+        4 => (n(), name(), 0..6_u32, 0..3_u8, 0..4_u64, any::<Index>(), healthy()).prop_map(
+            |(n, name, ordinal, version, claim, state, healthy)| {
+                Edit::Run { n, name, ordinal, version, claim, state, healthy }
+            }
+        ),
+        2 => (n(), any::<Index>(), any::<Index>(), healthy())
+            .prop_map(|(n, which, state, healthy)| Edit::State { n, which, state, healthy }),
+        1 => (n(), any::<Index>()).prop_map(|(n, which)| Edit::Drop { n, which }),
+        1 => (n(), name(), 0..5_u32).prop_map(|(n, name, ordinal)| Edit::Decline { n, name, ordinal }),
+        2 => Just(Edit::Obey),
+    ]
+}
+
+fn named(name: Index) -> &'static str {
+    NAMES[name.index(NAMES.len())]
+}
+
+fn state(of: Index) -> ContainerState {
+    STATES[of.index(STATES.len())]
+}
+
+fn zone(zone: u8) -> BTreeMap<model::LabelKey, String> {
+    BTreeMap::from([("zone".parse().unwrap(), zone.to_string())])
+}
+
+fn versioned(name: Index, count: u32, version: u8) -> model::Deployment {
+    let mut it = deployment(named(name), count);
+    it.env.vars.insert("VERSION".into(), version.to_string());
+    it
+}
+
+fn apply(world: &mut World, edit: &Edit) {
+    match edit {
+        Edit::Deploy { name, count, version, memory, port, zone: in_zone, once } => {
+            let mut it = versioned(*name, *count, *version);
+            it.resources.memory_b = memory * MIB;
+            if let Some(port) = port {
+                it = with_port(it, *port);
+            }
+            if let Some(in_zone) = in_zone {
+                it.placement.labels = zone(*in_zone);
+            }
+            if *once {
+                it.restart.policy = RestartPolicy::OnFailure;
+            }
+            world.deployments.retain(|other| other.name != it.name);
+            world.deployments.push(it);
+        }
+        Edit::Delete { name } => {
+            world.deployments.retain(|it| it.name.as_str() != named(*name));
+        }
+        Edit::AddNode { n, memory, zone: in_zone } => {
+            if !world.nodes.contains_key(&node_id(*n)) {
+                world.add_node(*n);
+                world.node(*n).capacity.memory_b = memory * MIB;
+                world.node(*n).labels = zone(*in_zone);
+            }
+        }
+        Edit::RemoveNode { n } => {
+            world.nodes.remove(&node_id(*n));
+        }
+        Edit::Run { n, name, ordinal, version, claim, state, healthy } => {
+            if world.nodes.contains_key(&node_id(*n)) {
+                let wanted = world.deployments.iter().find(|it| it.name.as_str() == named(*name));
+                let of = match wanted {
+                    Some(it) if *version > 0 => it.clone(),
+                    _ => versioned(*name, 1, *version),
+                };
+                let record = world.run(*n, &of, *ordinal);
+                record.claim = *claim;
+                record.state = self::state(*state);
+                record.healthy = *healthy;
+            }
+        }
+        Edit::Obey => {
+            let plan = world.plan();
+            world.obey(&plan);
+        }
+        Edit::Alive { n, .. }
+        | Edit::Cordon { n, .. }
+        | Edit::Relabel { n, .. }
+        | Edit::Shrink { n, .. }
+        | Edit::State { n, .. }
+        | Edit::Drop { n, .. }
+        | Edit::Decline { n, .. } => {
+            if world.nodes.contains_key(&node_id(*n)) {
+                apply_to_node(world, *n, edit);
+            }
+        }
+    }
+}
+
+fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
+    match edit {
+        Edit::Alive { alive, .. } => world.node(n).alive = *alive,
+        Edit::Cordon { accepts_new, .. } => world.node(n).accepts_new = *accepts_new,
+        Edit::Relabel { zone: in_zone, .. } => world.node(n).labels = zone(*in_zone),
+        Edit::Shrink { memory, .. } => {
+            world.node(n).capacity.memory_b = memory * MIB;
+            world.node(n).capacity_version += 1;
+        }
+        Edit::State { which, state, healthy, .. } => {
+            let containers = &mut world.node(n).containers;
+            if !containers.is_empty() {
+                let at = which.index(containers.len());
+                containers[at].state = self::state(*state);
+                containers[at].healthy = *healthy;
+            }
+        }
+        Edit::Drop { which, .. } => {
+            let containers = &mut world.node(n).containers;
+            if !containers.is_empty() {
+                containers.remove(which.index(containers.len()));
+            }
+        }
+        Edit::Decline { name, ordinal, .. } => {
+            let of = world.deployments.iter().find(|it| it.name.as_str() == named(*name)).cloned();
+            if let Some(of) = of {
+                world.decline(n, &of, *ordinal);
+            }
+        }
+        Edit::Deploy { .. }
+        | Edit::Delete { .. }
+        | Edit::AddNode { .. }
+        | Edit::RemoveNode { .. }
+        | Edit::Run { .. }
+        | Edit::Obey => unreachable!("not of one node"),
+    }
+}
+
+fn world() -> impl Strategy<Value = World> {
+    prop::collection::vec(edit(), 5..60).prop_map(|edits| {
+        let mut world = World::new(3);
+        for edit in &edits {
+            apply(&mut world, edit);
+        }
+        world
+    })
+}
+
+/// What the plan adds to each node.
+fn added(world: &World, plan: &Plan) -> BTreeMap<NodeId, Capacity> {
+    let mut added: BTreeMap<NodeId, Capacity> = BTreeMap::new();
+    for (id, placement) in &plan.placements {
+        let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
+        let on = match placement {
+            Placement::Start { node } => *node,
+            Placement::Replace { new, .. } if !has_wanted(world, id, *new) => *new,
+            _ => continue,
+        };
+        let sum = added.entry(on).or_default();
+        *sum = sum.plus(&of.resources.as_capacity());
+    }
+    added
+}
+
+/// Whether the node already has a claim of the wanted revision for the replica.
+fn has_wanted(world: &World, id: &model::ReplicaId, on: NodeId) -> bool {
+    let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
+    let fits = |it: &&model::ContainerRecord| {
+        it.replica == *id && it.revision == of.revision() && planner::is_claim(it.state)
+    };
+    world.nodes[&on].containers.iter().any(|it| fits(&it))
+}
+
+fn holder(placement: &Placement) -> Option<NodeId> {
+    match placement {
+        Placement::Keep { node, .. } | Placement::KeepOld { node, .. } => Some(*node),
+        Placement::Replace { old, .. } => Some(old.0),
+        Placement::Start { .. } | Placement::Unplaced { .. } => None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_node_is_ever_given_more_than_it_has(world in world()) {
+        let plan = world.plan();
+        for (id, sum) in added(&world, &plan) {
+            let node = &world.nodes[&id];
+            let holding = node.containers.iter().filter(|it| holds_capacity(it.state));
+            let held = holding.fold(Capacity::default(), |held, it| held.plus(&it.resources));
+            prop_assert!(node.capacity.holds(&held.plus(&sum)), "{id:?} has {held:?} and gets {sum:?}");
+        }
+    }
+
+    #[test]
+    fn every_wanted_replica_has_a_placement_and_nothing_else_has(world in world()) {
+        let wanted: BTreeSet<_> = world
+            .deployments
+            .iter()
+            .flat_map(|it| (0..it.replicas.count).map(|ordinal| replica(it, ordinal)))
+            .collect();
+        let plan = world.plan();
+        prop_assert_eq!(plan.placements.keys().cloned().collect::<BTreeSet<_>>(), wanted);
+    }
+
+    #[test]
+    fn the_order_of_what_is_seen_does_not_matter(world in world(), turn in 0..7_usize) {
+        let mut turned = world.clone();
+        turned.deployments.reverse();
+        for node in turned.nodes.values_mut() {
+            let by = turn.min(node.containers.len());
+            node.containers.rotate_left(by);
+            node.declined.reverse();
+        }
+        // A decline may be said twice in other words; these worlds say one reason only.
+        prop_assert_eq!(turned.plan(), world.plan());
+    }
+
+    #[test]
+    fn losing_a_node_moves_only_what_it_ran(world in world(), pick in any::<Index>()) {
+        prop_assume!(!world.nodes.is_empty());
+        let lost = *pick.get(&world.nodes.keys().copied().collect::<Vec<_>>());
+        let mut after = world.clone();
+        after.nodes.get_mut(&lost).unwrap().alive = false;
+        let (before, after) = (world.plan(), after.plan());
+        prop_assert!(after.share(lost).next().is_none(), "a node that is down has no share");
+        for (id, placement) in &before.placements {
+            if let Some(held_by) = holder(placement).filter(|it| *it != lost) {
+                let now = &after.placements[id];
+                let stays = holder(now) == Some(held_by)
+                    || matches!(now, Placement::Keep { node, .. } if has_wanted(&world, id, *node));
+                prop_assert!(stays, "{id:?} was {placement:?}, is {now:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn adding_a_node_moves_nothing(world in world(), memory in 1..9_000_u64) {
+        let mut after = world.clone();
+        after.add_node(200);
+        after.node(200).capacity.memory_b = memory * MIB;
+        after.node(200).labels = zone(1);
+        let (before, after) = (world.plan(), after.plan());
+        for (id, placement) in &before.placements {
+            prop_assert_eq!(holder(placement), holder(&after.placements[id]), "{:?}", id);
+        }
+    }
+
+    #[test]
+    fn labels_ports_and_cordons_are_respected(world in world()) {
+        let plan = world.plan();
+        let mut ports: BTreeMap<(NodeId, u16), BTreeSet<&str>> = BTreeMap::new();
+        for node in &world.nodes {
+            for it in node.1.containers.iter().filter(|it| holds_capacity(it.state)) {
+                let of = world.deployments.iter().find(|of| of.name == it.replica.deployment);
+                for port in of.iter().flat_map(|of| &of.ports.ports) {
+                    ports.entry((*node.0, port.host)).or_default().insert(it.replica.deployment.as_str());
+                }
+            }
+        }
+        let before = ports.clone();
+        for (id, placement) in &plan.placements {
+            let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
+            let on = match placement {
+                Placement::Start { node } => node,
+                Placement::Replace { new, .. } if !has_wanted(&world, id, *new) => new,
+                _ => continue,
+            };
+            let node = &world.nodes[on];
+            prop_assert!(node.alive && node.accepts_new);
+            prop_assert!(of.placement.labels.iter().all(|(key, want)| node.labels.get(key) == Some(want)));
+            for port in &of.ports.ports {
+                ports.entry((*on, port.host)).or_default().insert(id.deployment.as_str());
+            }
+        }
+        for (at, holders) in ports {
+            let had = before.get(&at).map_or(0, BTreeSet::len);
+            prop_assert!(holders.len() <= had.max(1), "{at:?} is given to {holders:?}");
+        }
+    }
+
+    #[test]
+    fn a_rolling_update_touches_one_replica_and_none_above_one_that_is_ill(world in world()) {
+        let plan = world.plan();
+        for of in &world.deployments {
+            let healthy = |ordinal: u32| {
+                world.nodes.values().filter(|node| node.alive).any(|node| {
+                    let labels_fit =
+                        of.placement.labels.iter().all(|(key, want)| node.labels.get(key) == Some(want));
+                    node.containers.iter().any(|it| {
+                        let done = it.state == ContainerState::Exited
+                            && of.restart.policy != RestartPolicy::Always;
+                        let well = it.state == ContainerState::Running && it.healthy == Some(true);
+                        it.replica == replica(of, ordinal)
+                            && it.revision == of.revision()
+                            && (done || labels_fit && well)
+                    })
+                })
+            };
+            let replaced: Vec<u32> = (0..of.replicas.count)
+                .filter(|it| matches!(plan.placements[&replica(of, *it)], Placement::Replace { .. }))
+                .collect();
+            prop_assert!(replaced.len() <= 1, "{replaced:?}");
+            for ordinal in replaced {
+                prop_assert!((0..ordinal).all(healthy), "{ordinal} is replaced before a lower one is well");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_has_a_reason_for_every_node(world in world()) {
+        let plan = world.plan();
+        let held_back = plan.held_back.values();
+        let unplaced = plan.placements.values().filter_map(|placement| match placement {
+            Placement::Unplaced { reasons } => Some(reasons),
+            _ => None,
+        });
+        for reasons in held_back.chain(unplaced) {
+            prop_assert!(reasons.keys().eq(world.nodes.keys()));
+        }
+    }
+
+    #[test]
+    fn planning_again_after_each_change_equals_planning_from_nothing(
+        edits in prop::collection::vec(edit(), 1..60)
+    ) {
+        let mut world = World::new(2);
+        let mut planner = Planner::new();
+        for edit in &edits {
+            apply(&mut world, edit);
+            let view = world.view();
+            prop_assert_eq!(planner.plan(&view), &planner::plan(&view), "after {:?}", edit);
+            let name = "web".parse().unwrap();
+            let namespace = model::Name::default_namespace();
+            prop_assert_eq!(
+                planner.explain(&namespace, &name),
+                planner::explain(&view, &namespace, &name)
+            );
+        }
+    }
+
+    #[test]
+    fn the_order_of_duplicates_is_total_and_merging_them_commutes(
+        raw in prop::collection::vec((any::<bool>(), 0..3_u64, 0..3_u8, 0..3_u8), 3)
+    ) {
+        let ranks: Vec<Rank> = raw
+            .iter()
+            .map(|(fits, claim, node, container)| Rank {
+                fits: *fits,
+                claim: *claim,
+                node: node_id(*node),
+                container: model::ContainerId::from_bytes([*container; 8]),
+            })
+            .collect();
+        let [a, b, c] = [ranks[0], ranks[1], ranks[2]];
+        prop_assert_eq!(a.max(b), b.max(a));
+        prop_assert_eq!(a.max(b).max(c), a.max(b.max(c)));
+        prop_assert_eq!(a == b, raw[0] == raw[1]);
+        prop_assert!(a.max(b).fits == (a.fits || b.fits), "a wanted one is never beaten by another");
+    }
+}

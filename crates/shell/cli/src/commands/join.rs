@@ -1,0 +1,38 @@
+//! `join`: a further node.
+
+use identity::JoinToken;
+
+use super::init::NodeArgs;
+use crate::Context;
+use crate::error::CliError;
+use crate::shapes::Joined;
+
+/// Make this machine a node of the cluster that the token names
+#[derive(Debug, clap::Args)]
+pub struct JoinArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// The token, as `skerry token create` printed it
+    token: String,
+}
+
+pub(crate) async fn run(args: &JoinArgs, context: &Context) -> Result<(), CliError> {
+    let token: JoinToken = args.token.parse().map_err(|error: identity::TokenError| {
+        CliError::from_error("token", &error).hint("copy the whole line that `skerry token create` printed, or make another")
+    })?;
+    let options = args.node.options()?;
+    let joined = ::peer::join(&options, &token).await.map_err(|error| {
+        CliError::from_error("join", &error).hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
+    })?;
+    let answer = Joined {
+        cluster: joined.cluster_name.to_string(),
+        cluster_id: joined.cluster.to_string(),
+        node: options.name.to_string(),
+        node_id: joined.node.to_string(),
+        dir: options.dir.display().to_string(),
+        via: joined.via,
+    };
+    context.out.answer(&answer, || format!("{} is a node of {} (by way of {})", answer.node, answer.cluster, answer.via))?;
+    context.out.say("next:")?;
+    context.out.say(format!("  skerry peer{}", args.node.dir_option()?))
+}

@@ -1,0 +1,31 @@
+//! The commands, a file each: words, arguments, one function.
+
+pub(crate) mod apply;
+pub(crate) mod completions;
+pub(crate) mod conflicts;
+pub(crate) mod delete;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod explain;
+pub(crate) mod get;
+pub(crate) mod help_pages;
+pub(crate) mod history;
+pub(crate) mod image;
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod leave;
+pub(crate) mod logs;
+pub(crate) mod node;
+pub(crate) mod peer;
+pub(crate) mod plan;
+pub(crate) mod ps;
+pub(crate) mod restart;
+pub(crate) mod scale;
+pub(crate) mod schema;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod undo;
+pub(crate) mod user;
+pub(crate) mod validate;
+pub(crate) mod version;

@@ -1,0 +1,37 @@
+//! `peer`: the daemon itself.
+
+use std::path::PathBuf;
+
+use crate::connect::default_dir;
+use crate::error::CliError;
+
+/// Run this node's peer, in the foreground
+#[derive(Debug, clap::Args)]
+pub struct PeerArgs {
+    /// The data folder [default: /var/lib/skerry as root, else ~/.local/share/skerry]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => default_dir()?,
+    };
+    tracing_to_stderr();
+    ::peer::run(&dir).map_err(|error| CliError::from_error("peer", &error))
+}
+
+/// Traces of the daemon: `SKERRY_LOG` says which, `SKERRY_LOG_FORMAT=json` in which form.
+fn tracing_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("SKERRY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = std::env::var_os("SKERRY_LOG_FORMAT").is_some_and(|form| form == "json");
+    // A second subscriber is only possible in a test that set its own.
+    if json {
+        builder.json().try_init().ok();
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init().ok();
+    }
+}

@@ -1,0 +1,154 @@
+//! The manifest's form as types, for its JSON schema. `read` reads it; a test holds the two together.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+/// A file of deployments.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub struct Manifest {
+    /// The namespace of every deployment of the file; `default` where not given.
+    #[schemars(default, regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    namespace: Option<String>,
+    /// The deployments.
+    #[schemars(length(min = 1))]
+    deployments: Vec<DeploymentForm>,
+}
+
+/// One deployment.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Deployment")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct DeploymentForm {
+    /// A DNS label.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    name: String,
+    /// `name:tag`, which a peer must hold, or `name@sha256:HEX`.
+    #[schemars(length(min = 1, max = 255))]
+    image: String,
+    /// Wanted copies.
+    #[schemars(default = "one", range(min = 1, max = 10000))]
+    replicas: u32,
+    /// What is promised when the cluster is split.
+    #[schemars(default)]
+    class: Option<ClassForm>,
+    /// Instead of the image's entrypoint.
+    #[schemars(default)]
+    command: Vec<String>,
+    /// Instead of the image's arguments.
+    #[schemars(default)]
+    args: Vec<String>,
+    /// Environment variables.
+    #[schemars(default)]
+    env: BTreeMap<String, String>,
+    /// Instead of the image's working folder: an absolute path.
+    #[schemars(default, regex(pattern = "^/"))]
+    workdir: Option<String>,
+    /// Instead of the image's user: `name`, `uid` or `uid:gid`.
+    #[schemars(default)]
+    user: Option<String>,
+    /// What one replica may use; also what is set aside for it.
+    #[schemars(default)]
+    resources: Option<ResourcesForm>,
+    /// Published ports.
+    #[schemars(default)]
+    ports: Vec<PortForm>,
+    /// When a container that ended is started again.
+    #[schemars(default)]
+    restart: Option<RestartForm>,
+    /// Labels of the deployment.
+    #[schemars(default)]
+    labels: BTreeMap<String, String>,
+    /// Labels that a node must have, with exactly these values.
+    #[schemars(default)]
+    constraints: BTreeMap<String, String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Class", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum ClassForm {
+    /// At least one copy of each replica; each island may run its own.
+    Available,
+    /// At most one copy of each replica, whatever happens. Not supported yet.
+    Exclusive,
+}
+
+/// Amounts for one replica.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Resources")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct ResourcesForm {
+    /// Cores: `250m`, `0.25` or `1`.
+    #[schemars(default = "default_cpu")]
+    cpu: AmountForm,
+    /// Bytes, or with a unit: `64Mi`, `1Gi`, `500M`.
+    #[schemars(default = "default_memory")]
+    memory: AmountForm,
+    /// Processes.
+    #[schemars(default = "default_pids", range(min = 1, max = 4_194_304))]
+    pids: u64,
+}
+
+fn default_cpu() -> &'static str {
+    "100m"
+}
+
+fn default_memory() -> &'static str {
+    "64Mi"
+}
+
+fn default_pids() -> u64 {
+    64
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "Amount")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum AmountForm {
+    /// A plain number.
+    Number(#[schemars(range(min = 0.0))] f64),
+    /// A number with a unit.
+    Text(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?(m|Ki|Mi|Gi|Ti|K|M|G|T)?$"))] String),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "Port")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum PortForm {
+    /// `HOST:CONTAINER`.
+    Short(#[schemars(regex(pattern = r"^[0-9]{1,5}:[0-9]{1,5}$"))] String),
+    /// Spelt out.
+    Long(PortFields),
+}
+
+/// A published port.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "PortFields")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct PortFields {
+    /// The port of the node.
+    #[schemars(range(min = 1))]
+    host: u16,
+    /// The port that the program listens on.
+    #[schemars(range(min = 1))]
+    container: u16,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Restart", rename_all = "kebab-case")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum RestartForm {
+    /// Whatever its exit code.
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}

@@ -1,0 +1,218 @@
+//! Processes that cannot be taken for others, and their end.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// A killed process is gone within milliseconds, unless a disk or a network mount holds it back.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a process that is about to end is looked at.
+const END_POLL: Duration = Duration::from_millis(2);
+
+/// Why a process could not be looked at or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// `/proc` does not tell.
+    #[error("process {pid} cannot be looked at")]
+    Look {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// The signal was not sent.
+    #[error("process {pid} cannot be signalled")]
+    Signal {
+        /// The process.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was killed, and is still there.
+    #[error("process {pid} was killed and has not ended within {} s", END_WAIT.as_secs())]
+    Stays {
+        /// The process.
+        pid: u32,
+    },
+}
+
+/// One process: its number alone may be given out again, the two together are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number, as this machine sees it.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl Process {
+    /// The process that has this number now; `None` where there is none.
+    pub fn find(pid: u32) -> Option<Self> {
+        let (state, start_ticks, _) = stat(pid).ok()?;
+        (!matches!(state, 'Z' | 'X')).then_some(Self { pid, start_ticks })
+    }
+
+    /// This process.
+    pub fn me() -> Result<Self, ProcessError> {
+        let pid = std::process::id();
+        Self::find(pid).ok_or(ProcessError::Look { pid, source: io::ErrorKind::NotFound.into() })
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn is_alive(&self) -> bool {
+        Self::find(self.pid) == Some(*self)
+    }
+
+    /// The number of its parent; `None` when it has ended.
+    pub fn parent(&self) -> Option<u32> {
+        let (_, ticks, parent) = stat(self.pid).ok()?;
+        (ticks == self.start_ticks).then_some(parent)
+    }
+
+    /// Its arguments, the program's name first; empty when it has ended.
+    pub fn args(&self) -> Vec<String> {
+        args(self.pid)
+    }
+
+    /// Something that names this very process for as long as it is held; `None` when it has ended.
+    fn hold(&self) -> Result<Option<OwnedFd>, ProcessError> {
+        let held = hold(self.pid)?;
+        // Held first, looked at then: the number cannot have changed hands in between.
+        Ok(held.filter(|_| self.is_alive()))
+    }
+
+    /// Kills it with SIGKILL and waits until it has ended. One that had ended is no error.
+    pub fn kill(&self) -> Result<(), ProcessError> {
+        if let Some(held) = self.hold()? {
+            signal(self.pid, &held)?;
+        }
+        let deadline = Instant::now() + END_WAIT;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return Err(ProcessError::Stays { pid: self.pid });
+            }
+            std::thread::sleep(END_POLL);
+        }
+        Ok(())
+    }
+}
+
+/// Sends SIGKILL to those of `pids` for which `still` holds once they cannot be taken for others.
+pub(crate) fn kill_those(pids: &[u32], still: impl Fn(u32) -> bool) -> Result<(), ProcessError> {
+    for pid in pids {
+        if let Some(held) = hold(*pid)?
+            && still(*pid)
+        {
+            signal(*pid, &held)?;
+        }
+    }
+    Ok(())
+}
+
+fn hold(pid: u32) -> Result<Option<OwnedFd>, ProcessError> {
+    let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    match pidfd_open(raw, PidfdFlags::empty()) {
+        Ok(held) => Ok(Some(held)),
+        // Ended, or a thread that leads no process: nothing that could be killed.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
+        Err(error) => Err(ProcessError::Signal { pid, source: error.into() }),
+    }
+}
+
+fn signal(pid: u32, held: &OwnedFd) -> Result<(), ProcessError> {
+    match pidfd_send_signal(held, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(ProcessError::Signal { pid, source: error.into() }),
+    }
+}
+
+/// State letter, start time and parent.
+fn stat(pid: u32) -> io::Result<(char, u64, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_stat(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a stat line"))
+}
+
+fn parse_stat(text: &str) -> Option<(char, u64, u32)> {
+    // The second field is the name in brackets, and a name may hold spaces and brackets.
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    Some((state, fields.nth(17)?.parse().ok()?, parent))
+}
+
+fn args(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.trim_end_matches('\0').split('\0').filter(|_| !text.is_empty()).map(str::to_owned).collect()
+}
+
+/// Every process whose arguments fit. Those that end meanwhile are left out.
+pub fn with_args(fits: impl Fn(&[String]) -> bool) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if fits(&args(pid)) {
+            found.extend(Process::find(pid));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Changes with every boot: start times of another boot mean nothing.
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_name_made_to_confuse_is_read_rightly() {
+        let text = "7 (a) R 1 2 (b) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1";
+        assert_eq!(parse_stat(text), Some(('S', 4242, 3)));
+        assert_eq!(parse_stat("7 (a"), None);
+    }
+
+    #[test]
+    fn a_process_is_killed_and_its_successor_of_the_same_number_is_not() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::find(child.id()).unwrap();
+        // The same number with another start time is another process: it must not be touched.
+        Process { start_ticks: process.start_ticks + 1, ..process }.kill().unwrap();
+        assert!(process.is_alive());
+        assert_eq!(process.parent(), Some(std::process::id()));
+        assert_eq!(process.args(), ["sleep", "1000"]);
+        process.kill().unwrap();
+        assert!(!process.is_alive());
+        process.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn processes_are_found_by_their_arguments() {
+        let word = format!("31536{}", std::process::id());
+        let mut child = Command::new("sleep").arg(&word).spawn().unwrap();
+        // The child is a copy of this process until it has executed its program.
+        let deadline = Instant::now() + END_WAIT;
+        let found = loop {
+            let found = with_args(|args| args.get(1) == Some(&word)).unwrap();
+            if !found.is_empty() || Instant::now() > deadline {
+                break found;
+            }
+            std::thread::sleep(END_POLL);
+        };
+        assert_eq!(found.iter().map(|it| it.pid).collect::<Vec<_>>(), [child.id()]);
+        found[0].kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,345 @@
+//! `skerry peer`: everything is opened, checked and started, and runs until it is told to end.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::Requester;
+use identity::{KeyFileError, KeyPair};
+use image::{ImageError, ImageStore};
+use model::{Capacity, Time};
+use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
+use runtime::{Runtime, RuntimeError};
+use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
+use tokio::sync::mpsc;
+use transport::{BindError, Caller, Endpoint, Incoming, Limits};
+
+use crate::backend::Peer;
+use crate::config::{Config, ConfigError};
+use crate::containers::{Keeper, chain, scan};
+use crate::images::Fetcher;
+use crate::mind::{Hands, Mind, Roster, door, wall_ms};
+use crate::notices::Notices;
+
+/// Of what the machine has, the part that is offered to containers: the rest is for the system and
+/// the peer itself.
+const OFFERED_PERCENT: u64 = 90;
+
+/// Processes offered where the operator says nothing: far below any kernel's limit.
+const PIDS_OFFERED: u64 = 4_096;
+
+/// Why the peer did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Another peer has the folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The node's key.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The start counter.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// The journal.
+    #[error("the journal cannot be used; nothing was changed")]
+    Journal(#[from] JournalError),
+    /// The journal's content.
+    #[error("the journal holds an event that is not valid; nothing was changed")]
+    Event(#[from] document::InsertError),
+    /// The images.
+    #[error("the image store cannot be used")]
+    Images(#[from] ImageError),
+    /// The containers.
+    #[error("the containers' folder cannot be used")]
+    Runtime(#[from] RuntimeError),
+    /// The mesh port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The Unix socket.
+    #[error("the socket {} cannot be made", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system.
+    #[error("{what}")]
+    System {
+        /// What failed.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+/// What this machine has, less a reserve.
+pub fn measured_capacity() -> Capacity {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib: u64 = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok())
+        .unwrap_or(0);
+    Capacity {
+        cpu_m: cores * 1_000 * OFFERED_PERCENT / 100,
+        memory_b: total_kib * 1_024 / 100 * OFFERED_PERCENT,
+        pids: PIDS_OFFERED,
+    }
+}
+
+/// Runs the peer of a prepared data folder until it is told to end, or its node was removed and
+/// nothing of it runs any more. Containers go on.
+pub fn run(dir: &Path) -> Result<(), RunError> {
+    let data = DataDir::open(dir)?;
+    let _lock = data.lock()?;
+    let config = Config::read(dir)?;
+    let key = KeyPair::load(&data.key())?;
+    let cluster = data.format().cluster;
+    let (journal, recovered) = Journal::open(&data.journal(), cluster)?;
+    if recovered.torn_bytes > 0 {
+        tracing::warn!(bytes = recovered.torn_bytes, "the end of the journal was cut off by a crash; nothing acknowledged is lost");
+    }
+    let images = Arc::new(ImageStore::open(data.images())?);
+    let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
+    let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
+    let generation = data.next_generation()?;
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .thread_stack_size(512 * 1024)
+        .enable_all()
+        .build()
+        .map_err(system("the peer's threads cannot be started"))?;
+    tokio.block_on(serve(Opened { data, config, key, journal, records: recovered.records, images, runtime, generation }))
+}
+
+struct Opened {
+    data: DataDir,
+    config: Config,
+    key: KeyPair,
+    journal: Journal,
+    records: Vec<Vec<u8>>,
+    images: Arc<ImageStore>,
+    runtime: Arc<Runtime>,
+    generation: u64,
+}
+
+async fn serve(opened: Opened) -> Result<(), RunError> {
+    let Opened { data, config, key, journal, records, images, runtime, generation } = opened;
+    let started = Instant::now();
+    let (containers, strange) = scan(&runtime)?;
+    let name = data.format().name.clone();
+    let notices = Arc::new(Notices::new(name.to_string()));
+    for strange in strange {
+        tracing::error!(strange, "a container's folder cannot be used; it is left as it is");
+        let message = format!("a container's folder cannot be used and is left as it is: {strange}");
+        notices.add(wall_ms(), &node::Notice { kind: "container-strange", about: None, message });
+    }
+
+    let roster = Arc::new(Roster::default());
+    let gate: Arc<dyn transport::Gate> = Arc::clone(&roster) as _;
+    let socket = listen(&data.socket())?;
+    let (endpoint, events, incoming) = Endpoint::bind(config.listen, &key, gate, Limits::default()).await?;
+    let local = endpoint.local_addr().map_err(system("the mesh port cannot be read"))?;
+    let addresses = if config.advertise.is_empty() { crate::setup::addresses_at(local) } else { config.advertise.clone() };
+
+    let (mind, letterbox) = door();
+    let keeper = Keeper::new(Arc::clone(&runtime), Arc::clone(&images), mind.clone(), config.cgroup_parent.clone());
+    for found in &containers {
+        if found.state.is_ok() {
+            keeper.adopt(found.container);
+        }
+    }
+    let node = Node::new(
+        NodeConfig {
+            me: key.node_id(),
+            name: name.clone(),
+            cluster: data.format().cluster,
+            generation,
+            addresses,
+            labels: config.labels.clone(),
+            capacity: config.capacity.unwrap_or_else(measured_capacity),
+            seed: *key.derive(&format!("skerry-core-{generation}")),
+            timings: Timings::default(),
+            sabotage: std::collections::BTreeSet::new(),
+        },
+        Boot { events: records, containers, images: images.records() },
+        Time::ZERO,
+        wall_ms(),
+    )?;
+    let journal = journal_thread(journal, mind.clone())?;
+    let fetcher = Fetcher { endpoint: endpoint.clone(), images: Arc::clone(&images), mind: mind.clone() };
+    let hands = Hands {
+        endpoint: endpoint.clone(),
+        journal,
+        keeper,
+        fetcher,
+        notices: Arc::clone(&notices),
+        roster,
+    };
+    let thread = letterbox
+        .run(node, hands, started, tokio::runtime::Handle::current())
+        .map_err(system("the mind's thread cannot be started"))?;
+
+    let peer = Arc::new(Peer {
+        mind: mind.clone(),
+        notices,
+        images,
+        runtime,
+        endpoint: endpoint.clone(),
+        name: name.to_string(),
+        degraded: Vec::new(),
+    });
+    let router = api::router(Arc::clone(&peer));
+    tokio::spawn(forward_events(events, mind.clone()));
+    tokio::spawn(serve_incoming(incoming, router.clone(), Arc::clone(&peer)));
+    tokio::spawn(serve_socket(socket, router));
+    tracing::info!(node = %name, address = %local, socket = %data.socket().display(), "the peer runs");
+    // Nobody to tell outside of systemd.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+
+    until_told_to_end(&mind).await?;
+    tracing::info!("the peer ends; its containers go on");
+    mind.stop().await;
+    endpoint.close().await;
+    drop(tokio::task::spawn_blocking(move || thread.join()).await);
+    drop(std::fs::remove_file(data.socket()));
+    Ok(())
+}
+
+/// Ends at a signal, or when the node was removed and has stopped its containers.
+async fn until_told_to_end(mind: &Mind) -> Result<(), RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate()).map_err(system("signals cannot be waited for"))?;
+    let mut int = signal(SignalKind::interrupt()).map_err(system("signals cannot be waited for"))?;
+    let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = int.recv() => return Ok(()),
+            _ = look.tick() => {
+                let done = mind.query(|node| node.is_removed() && node.mine().is_empty()).await;
+                if done.unwrap_or(true) {
+                    tracing::info!("this node was removed from the cluster and nothing of it runs");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The Unix socket; one that a dead peer left is replaced, since the lock shows that it is dead.
+fn listen(path: &Path) -> Result<tokio::net::UnixListener, RunError> {
+    let failed = |source| RunError::Socket { path: path.to_owned(), source };
+    match std::fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Owns the journal: takes all that waits, appends it at once, says how it went.
+fn journal_thread(
+    mut journal: Journal,
+    mind: Mind,
+) -> Result<std::sync::mpsc::Sender<(Seq, Vec<Vec<u8>>)>, RunError> {
+    let (sender, batches) = std::sync::mpsc::channel::<(Seq, Vec<Vec<u8>>)>();
+    let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
+    thread
+        .spawn(move || {
+            while let Ok(first) = batches.recv() {
+                let mut all = vec![first];
+                all.extend(batches.try_iter().take(63));
+                let records: Vec<&[u8]> =
+                    all.iter().flat_map(|(_, records)| records.iter().map(Vec::as_slice)).collect();
+                let (first, last) = (all[0].0, all[all.len() - 1].0);
+                match journal.append(&records) {
+                    Ok(()) => mind.input_blocking(Input::Persisted(last)),
+                    Err(error) => {
+                        tracing::error!(error = chain(&error), "the journal took nothing");
+                        mind.input_blocking(Input::PersistFailed { seq: first, reason: chain(&error) });
+                    }
+                }
+            }
+        })
+        .map_err(system("the journal's thread cannot be started"))?;
+    Ok(sender)
+}
+
+async fn forward_events(mut events: mpsc::Receiver<transport::Event>, mind: Mind) {
+    while let Some(event) = events.recv().await {
+        let input = match event {
+            transport::Event::Connected { node } => Input::Connected(node),
+            transport::Event::ConnectFailed { node, reason } => {
+                tracing::debug!(?node, reason, "not connected");
+                Input::ConnectFailed(node)
+            }
+            transport::Event::Disconnected { node, reason } => {
+                tracing::info!(?node, reason, "link is down");
+                Input::Disconnected(node)
+            }
+            transport::Event::Datagram { from, bytes } => Input::Datagram { from, bytes: bytes.to_vec() },
+            transport::Event::Frame { from, bytes } => match wire::decode(&bytes) {
+                Ok(message) => Input::Received { from, message },
+                Err(error) => {
+                    tracing::warn!(?from, error = chain(&error), "a frame was dropped");
+                    continue;
+                }
+            },
+        };
+        mind.input(input).await;
+    }
+}
+
+async fn serve_incoming(mut incoming: mpsc::Receiver<Incoming>, router: axum::Router, peer: Arc<Peer>) {
+    while let Some(Incoming { who, remote, send, recv }) = incoming.recv().await {
+        let io = tokio::io::join(recv, send);
+        match who {
+            Caller::Node(node) => {
+                tokio::spawn(api::serve_stream(io, router.clone(), Requester::Node(node)));
+            }
+            Caller::User(user) => {
+                tokio::spawn(api::serve_stream(io, router.clone(), Requester::User(user)));
+            }
+            Caller::Joiner(token) => {
+                let peer = Arc::clone(&peer);
+                tokio::spawn(async move {
+                    if let Err(error) = crate::admit::talk(&peer, token, io).await {
+                        tracing::info!(%remote, error = chain(&error), "a join was cut off");
+                    }
+                });
+            }
+        }
+    }
+}
+
+async fn serve_socket(socket: tokio::net::UnixListener, router: axum::Router) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(api::serve_stream(stream, router.clone(), Requester::Local));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the socket does not accept");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

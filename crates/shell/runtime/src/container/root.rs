@@ -1,0 +1,290 @@
+//! The container's root: overlay, pivot, and the mounts that a program expects to find.
+//!
+//! Order matters. The image is hostile: any name in it may be a symbolic link. So nothing below the
+//! new root is looked up before that root is the process's own; then a link leads nowhere else.
+
+use std::ffi::{CStr, CString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::error::{Errno, StartError};
+use crate::sys;
+
+use super::Birth;
+
+/// The folders of one container's file system, in its own folder.
+pub(super) const UPPER: &str = "upper";
+pub(super) const WORK: &str = "work";
+pub(super) const MERGED: &str = "root";
+
+/// Kept in memory and counted as the container's; the same as Docker gives.
+const SHM_OPTIONS: &str = "mode=1777,size=64m";
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Hidden, because they tell of the host or reach into it.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Settings of the whole machine.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const HARMLESS: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+const NONE: Option<&str> = None;
+
+fn step<E: Into<Errno>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
+    StartError::rootfs(what)
+}
+
+/// Makes the root and moves into it. What cannot be had but is not vital is passed to `degraded`.
+pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartError> {
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .map_err(StartError::kernel("keep mounts to ourselves"))?;
+    mount_overlay(birth)?;
+    let devices = DEVICES
+        .iter()
+        .map(|name| {
+            let path = CString::new(format!("/dev/{name}")).expect("no NUL in a constant");
+            Ok((*name, sys::open_tree(&path).map_err(step(format!("taking /dev/{name} along")))?))
+        })
+        .collect::<Result<Vec<_>, StartError>>()?;
+
+    let old = File::open("/").map_err(step("opening the old root"))?;
+    nix::unistd::chdir(&birth.dir.join(MERGED)).map_err(step("entering the overlay"))?;
+    nix::unistd::pivot_root(".", ".").map_err(step("pivot_root"))?;
+    // Now `/` is the container's. The old root lies on top of it, out of the way of lookups from `/`;
+    // the kernel wants to see its /proc and /sys before it lets a user namespace mount new ones.
+    nix::unistd::chdir("/").map_err(step("entering the new root"))?;
+
+    folder("/proc")?;
+    mount(Some("proc"), "/proc", Some("proc"), HARMLESS, NONE).map_err(step("mounting /proc"))?;
+    folder("/sys")?;
+    match mount(Some("sysfs"), "/sys", Some("sysfs"), HARMLESS | MsFlags::MS_RDONLY, NONE) {
+        Err(nix::errno::Errno::EPERM) if birth.rootless => degraded("no /sys: the kernel refuses it".into()),
+        done => done.map_err(step("mounting /sys"))?,
+    }
+    make_dev(birth, &devices)?;
+    mask()?;
+    set_network_defaults(degraded);
+    for path in READ_ONLY {
+        read_only(path)?;
+    }
+    fill_etc(birth)?;
+
+    nix::unistd::fchdir(&old).map_err(step("going back to the old root"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(step("leaving the old root"))?;
+    nix::unistd::chdir("/").map_err(step("entering the new root"))?;
+    Ok(())
+}
+
+/// What can be mounted only after the container is in its control groups, and what must come last.
+pub(super) fn finish(birth: &Birth<'_>) -> Result<(), StartError> {
+    const TOP: &str = "/sys/fs/cgroup";
+    if !birth.cgroup_mounts.is_empty() && Path::new(TOP).is_dir() {
+        let many = birth.cgroup_mounts.iter().any(|it| !it.name.is_empty());
+        if many {
+            mount(Some("tmpfs"), TOP, Some("tmpfs"), HARMLESS, Some("mode=755,size=64k"))
+                .map_err(step("mounting /sys/fs/cgroup"))?;
+        }
+        for it in birth.cgroup_mounts {
+            let path = if it.name.is_empty() { TOP.to_owned() } else { format!("{TOP}/{}", it.name) };
+            folder(&path)?;
+            let options = (!it.options.is_empty()).then_some(it.options.as_str());
+            mount(Some(it.kind), path.as_str(), Some(it.kind), HARMLESS | MsFlags::MS_RDONLY, options)
+                .map_err(step(format!("mounting {path}")))?;
+        }
+        if many {
+            remount_read_only(TOP).map_err(step("making /sys/fs/cgroup read-only"))?;
+        }
+    }
+    if birth.spec.read_only {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
+        mount(NONE, "/", NONE, flags, NONE).map_err(step("making the root read-only"))?;
+    }
+    Ok(())
+}
+
+/// Layers are named by descriptors: a path with `:` or `,` in it would be read as two, and the
+/// options of many long paths would not fit a page.
+fn mount_overlay(birth: &Birth<'_>) -> Result<(), StartError> {
+    let open = |path: &Path| -> io::Result<OwnedFd> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
+        Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+    };
+    let mut lower = Vec::new();
+    for path in &birth.spec.lower {
+        lower.push(open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                StartError::LayerMissing { path: path.clone() }
+            }
+            _ => step(format!("opening the layer {}", path.display()))(error),
+        })?);
+    }
+    let own = |name: &str| {
+        open(&birth.dir.join(name)).map_err(step(format!("opening {}/{name}", birth.dir.display())))
+    };
+    let (upper, work) = (own(UPPER)?, own(WORK)?);
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower: Vec<String> = lower.iter().map(name).collect();
+    let mut options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), name(&upper), name(&work));
+    if birth.rootless {
+        options.push_str(",userxattr");
+    }
+    // The upper layer is thrown away with the container, so syncing it wears flash out for nothing.
+    let volatile = format!("{options},volatile");
+    let target = birth.dir.join(MERGED);
+    let mount_with = |options: &str| {
+        mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options))
+    };
+    match mount_with(&volatile) {
+        // Before Linux 5.10 there is no such option.
+        Err(nix::errno::Errno::EINVAL) => mount_with(&options),
+        done => done,
+    }
+    .map_err(step("mounting the overlay"))
+}
+
+/// Makes a folder where there is none. A link in its place would put a mount where nobody expects it.
+fn folder(path: &str) -> Result<(), StartError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => {
+            Err(step(format!("`{path}` of the image is not a folder; mounting there"))(Errno(libc::ENOTDIR)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
+            .mode(0o755)
+            .create(path)
+            .map_err(step(format!("making the folder {path}"))),
+        Err(error) => Err(step(format!("looking at {path}"))(error)),
+    }
+}
+
+fn make_dev(birth: &Birth<'_>, devices: &[(&str, OwnedFd)]) -> Result<(), StartError> {
+    let nosuid = MsFlags::MS_NOSUID;
+    folder("/dev")?;
+    // No device node made in here works: the ones bound from the host are mounts of their own.
+    let flags = nosuid | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME;
+    mount(Some("tmpfs"), "/dev", Some("tmpfs"), flags, Some("mode=755,size=64k"))
+        .map_err(step("mounting /dev"))?;
+    for (name, device) in devices {
+        let path = CString::new(format!("/dev/{name}")).expect("no NUL in a constant");
+        File::create(as_path(&path)).map_err(step(format!("making /dev/{name}")))?;
+        sys::move_mount(device.as_fd(), &path).map_err(step(format!("binding /dev/{name}")))?;
+    }
+    folder("/dev/pts")?;
+    // Group 5 is tty everywhere, but a user namespace of one user does not know it.
+    let options = if birth.rootless {
+        "newinstance,ptmxmode=0666,mode=0620"
+    } else {
+        "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    };
+    mount(Some("devpts"), "/dev/pts", Some("devpts"), nosuid | MsFlags::MS_NOEXEC, Some(options))
+        .map_err(step("mounting /dev/pts"))?;
+    folder("/dev/shm")?;
+    mount(Some("shm"), "/dev/shm", Some("tmpfs"), HARMLESS, Some(SHM_OPTIONS))
+        .map_err(step("mounting /dev/shm"))?;
+    folder("/dev/mqueue")?;
+    match mount(Some("mqueue"), "/dev/mqueue", Some("mqueue"), HARMLESS, NONE) {
+        // A kernel without POSIX message queues: then no program can use them either.
+        Err(nix::errno::Errno::ENODEV) => {}
+        done => done.map_err(step("mounting /dev/mqueue"))?,
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        std::os::unix::fs::symlink(target, format!("/dev/{name}"))
+            .map_err(step(format!("making /dev/{name}")))?;
+    }
+    Ok(())
+}
+
+fn as_path(path: &CStr) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()))
+}
+
+fn mask() -> Result<(), StartError> {
+    for path in MASKED {
+        let what = || format!("masking {path}");
+        match fs::symlink_metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                let flags = HARMLESS | MsFlags::MS_RDONLY;
+                mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("size=0,nr_inodes=1,mode=755"))
+                    .map_err(step(what()))?;
+            }
+            Ok(_) => mount(Some("/dev/null"), path, NONE, MsFlags::MS_BIND, NONE).map_err(step(what()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(step(what())(error)),
+        }
+    }
+    Ok(())
+}
+
+fn read_only(path: &str) -> Result<(), StartError> {
+    match mount(Some(path), path, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE) {
+        Err(nix::errno::Errno::ENOENT) => return Ok(()),
+        done => done.map_err(step(format!("binding {path}")))?,
+    }
+    remount_read_only(path).map_err(step(format!("making {path} read-only")))
+}
+
+fn remount_read_only(path: &str) -> nix::Result<()> {
+    mount(NONE, path, NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | HARMLESS, NONE)
+}
+
+/// As Docker does: any user of the container may listen on any port of it. They lead nowhere else.
+fn set_network_defaults(degraded: &dyn Fn(String)) {
+    for (file, value) in [
+        ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+        ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    ] {
+        let wrote = OpenOptions::new().write(true).open(file).and_then(|mut it| it.write_all(value.as_bytes()));
+        // Without root the range names groups that the user namespace does not know.
+        if let Err(error) = wrote
+            && error.raw_os_error() != Some(libc::EINVAL)
+        {
+            degraded(format!("{file} keeps its default: {error}"));
+        }
+    }
+}
+
+/// Files that the image should not have, because they are different for each container.
+fn fill_etc(birth: &Birth<'_>) -> Result<(), StartError> {
+    let name = &birth.spec.hostname;
+    folder("/etc")?;
+    for (file, text) in [
+        ("/etc/hostname", format!("{name}\n")),
+        ("/etc/hosts", format!("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t{name}\n")),
+        ("/etc/resolv.conf", "# No name server: this container's network is its own loopback.\n".into()),
+    ] {
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(file);
+        match new {
+            Ok(mut new) => new.write_all(text.as_bytes()).map_err(step(format!("writing {file}")))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(step(format!("making {file}"))(error)),
+        }
+    }
+    Ok(())
+}
