@@ -244,14 +244,14 @@ impl Documents {
         let Decoded { id, body: Body { doc, author, kind, .. }, .. } = decoded;
         let place = match (doc, kind) {
             (DocId::Namespace(name), Kind::Change(change)) => {
-                let slot = match self.by_name.get(&name) {
-                    Some(slot) => *slot,
-                    None => {
-                        let slot = u32::try_from(self.namespaces.len()).expect("a name has 63 characters");
-                        self.namespaces.push(Namespace::new(self.cluster, &name, self.epoch));
-                        self.by_name.insert(name, slot);
-                        slot
-                    }
+                let slot = if let Some(slot) = self.by_name.get(&name) {
+                    *slot
+                } else {
+                    let slot =
+                        u32::try_from(self.namespaces.len()).expect("each takes memory, far more than a bit");
+                    self.namespaces.push(Namespace::new(self.cluster, &name, self.epoch));
+                    self.by_name.insert(name, slot);
+                    slot
                 };
                 let namespace = &mut self.namespaces[slot as usize];
                 let index = namespace.log.add(planned);
@@ -323,7 +323,7 @@ impl Documents {
 
     /// The verdict on an event all of whose dependencies are known, and if valid its change.
     fn verdict(&self, decoded: &Decoded) -> Result<Result<Planned, VoidReason>, InsertError> {
-        let Decoded { id, event, body } = decoded;
+        let Decoded { id, body, .. } = decoded;
         let (slot, fresh) = match &body.doc {
             DocId::Cluster => (Some(Slot::Cluster), None),
             DocId::Namespace(name) => match self.by_name.get(name) {
@@ -364,7 +364,7 @@ impl Documents {
         if let Err(reason) = verdict {
             return Ok(Err(reason));
         }
-        match log.plan(*id, event, body.author, body.time_ms, deps, past, puts) {
+        match log.plan(decoded, deps, past, puts) {
             Ok(planned) => Ok(Ok(planned)),
             Err(PlanError::Full) => Ok(Err(VoidReason::DocumentFull)),
             Err(PlanError::Collision(other)) => Err(InsertError::Collision { id: *id, other }),

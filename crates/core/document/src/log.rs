@@ -35,7 +35,7 @@ use model::{ClusterId, DocId, EventId};
 use sha2::{Digest as _, Sha256};
 
 use crate::bits::Bits;
-use crate::event::{Author, SignedEvent};
+use crate::event::{Author, Decoded, SignedEvent};
 
 /// Maps in each document: a put then searches a small one (measured: ten times faster than one map).
 const MAPS: u8 = 64;
@@ -219,14 +219,13 @@ impl Log {
     /// Builds the change of an event. `deps` are its dependencies in this log, `past` what they give.
     pub(crate) fn plan(
         &self,
-        id: EventId,
-        event: &SignedEvent,
-        author: Author,
-        time_ms: i64,
+        decoded: &Decoded,
         deps: Vec<u32>,
         past: Bits,
         puts: Vec<Put>,
     ) -> Result<Planned, PlanError> {
+        let Decoded { id, event, body } = decoded;
+        let (id, author, time_ms) = (*id, body.author, body.time_ms);
         assert!(!puts.is_empty(), "every event makes an op, or (start_op, id) would not sort causes first");
         let base = deps.iter().map(|dep| self.entry(*dep).max_op).max().unwrap_or(u64::from(MAPS));
         let start_op = base + 1;

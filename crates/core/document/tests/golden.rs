@@ -23,12 +23,12 @@ fn history() -> (World, Vec<Vec<u8>>) {
     let mut events = world.first.clone();
     let (token, rock, late) = (Key::new(100), Key::new(60), Key::new(61));
     let cluster: Vec<(&Key, Kind)> = vec![
-        (&world.admin, world.token(&token, 1)),
+        (&world.admin, World::token(&token, 1)),
         (&rock, world.admit(&token, &rock, "rock-2")),
         (&late, world.admit(&token, &late, "rock-3")),
         (&world.recovery, Kind::UserAdd(UserAdd { name: name("zoe"), key: late.user(), role: Role::Admin })),
         (&world.admin, Kind::TokenRevoke(TokenRevoke { id: token.token() })),
-        (&world.admin, world.remove(&rock)),
+        (&world.admin, World::remove(&rock)),
     ];
     for (key, kind) in cluster {
         let event = world.cluster_at_heads(key, &documents, kind);

@@ -240,7 +240,7 @@ fn each_field_has_its_bounds() {
         ("deps", spoil(&|body| body.deps = ids(EVENT_DEPS_MAX + 1))),
         ("deps", spoil(&|body| body.deps = vec![ids(2)[1], ids(2)[0]])),
         ("doc", spoil(&|body| body.doc = DocId::Cluster)),
-        ("doc", spoil(&|body| body.kind = world.token(&world.node, 1))),
+        ("doc", spoil(&|body| body.kind = World::token(&world.node, 1))),
         ("cluster", spoil(&|body| body.cluster = ClusterId::from_bytes([0; 32]))),
         ("author", spoil(&|body| body.author = Author::Node(world.deploy.node()))),
         ("kind.change.undoes", spoil(&|body| change_of(body).undoes = Some(heads[0]))),
@@ -304,24 +304,24 @@ fn each_field_has_its_bounds() {
     };
     let mut genesis = genesis_body(&world.admin, &world.recovery, &world.node);
     genesis.deps = heads.clone();
-    let mut with_auth = cluster_body(admin, heads.clone(), world.token(&world.node, 1));
+    let mut with_auth = cluster_body(admin, heads.clone(), World::token(&world.node, 1));
     with_auth.auth = heads.clone();
     let too_many = u32::try_from(NODES_MAX).unwrap() + 1;
     let mut cases = vec![
-        ("deps", &world.admin, cluster_body(admin, vec![], world.token(&world.node, 1))),
+        ("deps", &world.admin, cluster_body(admin, vec![], World::token(&world.node, 1))),
         ("deps", &world.admin, genesis),
         ("auth", &world.admin, with_auth),
-        ("kind.token.uses", &world.admin, cluster_body(admin, heads.clone(), world.token(&world.node, 0))),
+        ("kind.token.uses", &world.admin, cluster_body(admin, heads.clone(), World::token(&world.node, 0))),
         (
             "kind.token.uses",
             &world.admin,
-            cluster_body(admin, heads.clone(), world.token(&world.node, too_many)),
+            cluster_body(admin, heads.clone(), World::token(&world.node, too_many)),
         ),
         ("author", &world.admin, cluster_body(admin, heads.clone(), Kind::NodeAdmit(admit.clone()))),
         (
             "author",
             &world.node,
-            cluster_body(Author::Node(world.node.node()), heads.clone(), world.remove(&world.stranger)),
+            cluster_body(Author::Node(world.node.node()), heads.clone(), World::remove(&world.stranger)),
         ),
         (
             "author",
@@ -418,7 +418,7 @@ fn ten_thousand_mutations_neither_panic_nor_change_anything_they_should_not() {
             change(Verb::Scale, vec![set("web", created, replicas(3)), delete("x", created)]),
         ),
         world.cluster_at_heads(&world.node, &documents, world.admit(&Key::new(100), &world.node, "rock-2")),
-        world.cluster_at_heads(&world.admin, &documents, world.token(&Key::new(100), 1)),
+        world.cluster_at_heads(&world.admin, &documents, World::token(&Key::new(100), 1)),
     ];
     let keys = [&world.admin, &world.deploy, &world.node];
     let mut dice = Dice(0x5eed);
@@ -437,23 +437,21 @@ fn ten_thousand_mutations_neither_panic_nor_change_anything_they_should_not() {
                 let digits: Vec<usize> = (0..text.len()).filter(|at| text[*at].is_ascii_digit()).collect();
                 text[digits[dice.next(digits.len())]] = b'0' + u8::try_from(dice.next(10)).unwrap();
             }
-            bytes = String::from_utf8(text)
-                .map_or_else(|error| error.into_bytes(), |text| signed(keys[dice.next(keys.len())], &text));
+            bytes = String::from_utf8(text).map_or_else(std::string::FromUtf8Error::into_bytes, |text| {
+                signed(keys[dice.next(keys.len())], &text)
+            });
         }
         document::fuzz::decode(&bytes);
         let checked = documents.check(&bytes);
         let heads = documents.heads(&web());
         let inserted = documents.insert(&bytes);
         assert_eq!(checked.is_ok(), inserted.is_ok());
-        match inserted {
-            Ok(inserted) => {
-                assert_eq!(Some(inserted), checked.ok());
-                taken += 1;
-            }
-            Err(_) => {
-                assert_eq!(documents.heads(&web()), heads);
-                refusals += 1;
-            }
+        if let Ok(inserted) = inserted {
+            assert_eq!(Some(inserted), checked.ok());
+            taken += 1;
+        } else {
+            assert_eq!(documents.heads(&web()), heads);
+            refusals += 1;
         }
         if round % 100 == 0 {
             document::fuzz::insert(&bytes);

@@ -19,10 +19,10 @@ fn an_admin_and_the_recovery_key_may_do_everything_and_others_only_what_their_ro
     let mut documents = world.documents();
     let token = Key::new(100);
     for key in [&world.deploy, &world.stranger] {
-        let event = world.cluster_at_heads(key, &documents, world.token(&token, 1));
+        let event = world.cluster_at_heads(key, &documents, World::token(&token, 1));
         assert!(matches!(put_void(&mut documents, &event), VoidReason::NotAllowed { .. }));
     }
-    let event = world.cluster_at_heads(&world.recovery, &documents, world.token(&token, 1));
+    let event = world.cluster_at_heads(&world.recovery, &documents, World::token(&token, 1));
     put(&mut documents, &event);
     let auth = documents.heads(&DocId::Cluster);
     for key in [&world.deploy, &world.admin, &world.recovery] {
@@ -87,7 +87,7 @@ fn concurrent_additions_of_one_user_settle_on_the_lowest_event() {
     let user = &documents.roster().users[&zoe.user()];
     assert_eq!((user.added_by, user.role), ids[0]);
     // The verdict follows the same rule.
-    let event = world.cluster_at_heads(&zoe, &documents, world.token(&Key::new(9), 1));
+    let event = world.cluster_at_heads(&zoe, &documents, World::token(&Key::new(9), 1));
     let valid = matches!(documents.insert(&event).unwrap().outcome, Outcome::Applied { .. });
     assert_eq!(valid, ids[0].1 == Role::Admin);
 }
@@ -100,9 +100,9 @@ fn a_node_comes_in_by_a_token_that_is_there_not_revoked_and_not_used_up() {
     let unknown = world.cluster_at_heads(&a, &documents, world.admit(&token, &a, "rock-2"));
     assert_eq!(put_void(&mut documents, &unknown), VoidReason::TokenUnknown { token: token.token() });
 
-    let grant = world.cluster_at_heads(&world.admin, &documents, world.token(&token, 2));
+    let grant = world.cluster_at_heads(&world.admin, &documents, World::token(&token, 2));
     put(&mut documents, &grant);
-    let again = world.cluster_at_heads(&world.admin, &documents, world.token(&token, 2));
+    let again = world.cluster_at_heads(&world.admin, &documents, World::token(&token, 2));
     assert_eq!(put_void(&mut documents, &again), VoidReason::TokenExists { token: token.token() });
 
     let event = world.cluster_at_heads(&a, &documents, world.admit(&token, &a, "rock-2"));
@@ -117,7 +117,7 @@ fn a_node_comes_in_by_a_token_that_is_there_not_revoked_and_not_used_up() {
     let revoke = Kind::TokenRevoke(TokenRevoke { id: other.token() });
     let event = world.cluster_at_heads(&world.admin, &documents, revoke.clone());
     assert_eq!(put_void(&mut documents, &event), VoidReason::TokenUnknown { token: other.token() });
-    let grant = world.cluster_at_heads(&world.admin, &documents, world.token(&other, 5));
+    let grant = world.cluster_at_heads(&world.admin, &documents, World::token(&other, 5));
     put(&mut documents, &grant);
     let before = documents.heads(&DocId::Cluster);
     let event = world.cluster_at_heads(&world.admin, &documents, revoke);
@@ -139,9 +139,9 @@ fn a_removed_node_stays_out_for_ever_and_so_does_one_removed_elsewhere_meanwhile
     let world = World::new();
     let mut documents = world.documents();
     let (token, a, b) = (Key::new(100), Key::new(60), Key::new(61));
-    let event = world.cluster_at_heads(&world.admin, &documents, world.remove(&a));
+    let event = world.cluster_at_heads(&world.admin, &documents, World::remove(&a));
     assert_eq!(put_void(&mut documents, &event), VoidReason::NodeUnknown { node: a.node() });
-    let event = world.cluster_at_heads(&world.admin, &documents, world.token(&token, 5));
+    let event = world.cluster_at_heads(&world.admin, &documents, World::token(&token, 5));
     put(&mut documents, &event);
     for (node, text) in [(&a, "rock-2"), (&b, "rock-3")] {
         let event = world.cluster_at_heads(node, &documents, world.admit(&token, node, text));
@@ -149,14 +149,14 @@ fn a_removed_node_stays_out_for_ever_and_so_does_one_removed_elsewhere_meanwhile
     }
     let heads = documents.heads(&DocId::Cluster);
     for node in [&a, &b] {
-        let event = world.cluster_event(&world.admin, heads.clone(), world.remove(node));
+        let event = world.cluster_event(&world.admin, heads.clone(), World::remove(node));
         put(&mut documents, &event);
     }
     let event = world.cluster_at_heads(&a, &documents, world.admit(&token, &a, "rock-2"));
     assert_eq!(put_void(&mut documents, &event), VoidReason::NodeRemoved { node: a.node() });
     assert_eq!(documents.roster().nodes.keys().collect::<Vec<_>>(), [&world.node.node()]);
     assert_eq!(documents.roster().removed.len(), 2);
-    let genesis_node = world.cluster_at_heads(&world.admin, &documents, world.remove(&world.node));
+    let genesis_node = world.cluster_at_heads(&world.admin, &documents, World::remove(&world.node));
     put(&mut documents, &genesis_node);
     assert!(documents.roster().nodes.is_empty());
 }
@@ -166,7 +166,7 @@ fn a_token_used_on_two_islands_admits_the_lowest_event_and_the_other_waits_for_a
     let world = World::new();
     let mut documents = world.documents();
     let (token, [a, b]) = (Key::new(100), [60, 61].map(Key::new));
-    let event = world.cluster_at_heads(&world.admin, &documents, world.token(&token, 1));
+    let event = world.cluster_at_heads(&world.admin, &documents, World::token(&token, 1));
     put(&mut documents, &event);
     let heads = documents.heads(&DocId::Cluster);
     let mut admitted: Vec<(EventId, &Key)> = [(&a, "rock-2"), (&b, "rock-3")]
@@ -187,7 +187,7 @@ fn a_token_used_on_two_islands_admits_the_lowest_event_and_the_other_waits_for_a
     let event = world.cluster_at_heads(late, &documents, world.admit(&token, late, "rock-9"));
     assert_eq!(put_void(&mut documents, &event), VoidReason::TokenUsedUp { token: token.token() });
     let fresh = Key::new(101);
-    let event = world.cluster_at_heads(&world.admin, &documents, world.token(&fresh, 1));
+    let event = world.cluster_at_heads(&world.admin, &documents, World::token(&fresh, 1));
     put(&mut documents, &event);
     let event = world.cluster_at_heads(late, &documents, world.admit(&fresh, late, "rock-9"));
     put(&mut documents, &event);
@@ -200,7 +200,7 @@ fn a_node_that_asks_two_islands_with_one_token_takes_one_use() {
     let world = World::new();
     let mut documents = world.documents();
     let (token, [a, b]) = (Key::new(100), [60, 61].map(Key::new));
-    let event = world.cluster_at_heads(&world.admin, &documents, world.token(&token, 2));
+    let event = world.cluster_at_heads(&world.admin, &documents, World::token(&token, 2));
     put(&mut documents, &event);
     let heads = documents.heads(&DocId::Cluster);
     for node in [&a, &a, &b] {
@@ -250,7 +250,7 @@ fn events_of_another_document_cannot_be_built_on() {
         let event = world.change_event(&world.deploy, &doc, auth, deps, kind());
         assert_eq!(put_void(&mut documents, &event), VoidReason::WrongDocument { dep: wrong });
     }
-    let event = world.cluster_event(&world.admin, vec![first], world.token(&Key::new(100), 1));
+    let event = world.cluster_event(&world.admin, vec![first], World::token(&Key::new(100), 1));
     assert_eq!(put_void(&mut documents, &event), VoidReason::WrongDocument { dep: first });
 }
 

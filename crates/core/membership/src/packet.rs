@@ -125,7 +125,7 @@ impl Reader<'_> {
         let node = if whole {
             Some(NodeId::from_bytes(self.array()?)).filter(|id| roster.knows(id))
         } else {
-            roster.of_short(&self.array::<SHORT_BYTES>()?)
+            roster.of_short(self.array::<SHORT_BYTES>()?)
         };
         let (generation, renewal) = (self.number()?, self.number()?);
         Ok(node.map(|node| Peer { node, generation, renewal }).ok_or(Wrong::UnknownPeer))

@@ -52,20 +52,20 @@ pub enum RecordError {
 pub struct Records {
     me: NodeId,
     members: BTreeSet<NodeId>,
-    records: BTreeMap<NodeId, NodeRecord>,
+    newest: BTreeMap<NodeId, NodeRecord>,
 }
 
 impl Records {
     /// An empty table, for a roster of this node alone.
     pub fn new(me: NodeId) -> Self {
-        Self { me, members: BTreeSet::from([me]), records: BTreeMap::new() }
+        Self { me, members: BTreeSet::from([me]), newest: BTreeMap::new() }
     }
 
     /// Sets the members; records of others are forgotten. This node is always one.
     pub fn set_roster(&mut self, members: &BTreeSet<NodeId>) {
         self.members.clone_from(members);
         self.members.insert(self.me);
-        self.records.retain(|id, _| self.members.contains(id));
+        self.newest.retain(|id, _| self.members.contains(id));
     }
 
     /// Takes a record from another node; whether it is newer than what was known.
@@ -95,26 +95,26 @@ impl Records {
     }
 
     fn take(&mut self, record: NodeRecord) -> bool {
-        let newer = self.records.get(&record.node).is_none_or(|known| known.version < record.version);
+        let newer = self.newest.get(&record.node).is_none_or(|known| known.version < record.version);
         if newer {
-            self.records.insert(record.node, record);
+            self.newest.insert(record.node, record);
         }
         newer
     }
 
     /// The record of a node.
     pub fn get(&self, node: &NodeId) -> Option<&NodeRecord> {
-        self.records.get(node)
+        self.newest.get(node)
     }
 
     /// Every record, by node.
     pub fn iter(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.records.values()
+        self.newest.values()
     }
 
     /// What is known, in short: for another to say what it knows better.
     pub fn digest(&self) -> Vec<(NodeId, RecordVersion)> {
-        self.records.values().map(|record| (record.node, record.version)).collect()
+        self.newest.values().map(|record| (record.node, record.version)).collect()
     }
 
     /// The records that one with this digest lacks.
@@ -125,7 +125,7 @@ impl Records {
             *best = (*best).max(*version);
         }
         let lacks = |record: &&NodeRecord| known.get(&record.node).is_none_or(|it| *it < record.version);
-        self.records.values().filter(lacks).collect()
+        self.newest.values().filter(lacks).collect()
     }
 }
 

@@ -50,12 +50,12 @@ impl Roster {
     }
 
     /// The one member of a short id.
-    pub(crate) fn of_short(&self, short: &Short) -> Option<NodeId> {
-        self.shorts.get(short).copied().flatten()
+    pub(crate) fn of_short(&self, short: Short) -> Option<NodeId> {
+        self.shorts.get(&short).copied().flatten()
     }
 
     /// Whether the short id of a member names it alone.
     pub(crate) fn is_short_enough(&self, id: &NodeId) -> bool {
-        self.of_short(&short(id)) == Some(*id)
+        self.of_short(short(id)) == Some(*id)
     }
 }

@@ -1,6 +1,7 @@
 //! How often is probed, and what follows from that.
 
 use std::num::{NonZeroU8, NonZeroUsize};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Below this, the round trips of an ordinary network look like silence.
@@ -16,6 +17,10 @@ const INDIRECT_PROBES: usize = 3;
 /// What foca may put into one datagram in its own form, in bytes: 39 members, which in ours stay under
 /// what QUIC carries before it has found the path's MTU.
 pub(crate) const FOCA_PACKET_BYTES_MAX: usize = 2_000;
+
+/// Milliseconds between two push-pulls: without them a large cluster never finishes joining, and more
+/// often they would be most of what an idle node sends.
+pub(crate) const PUSH_PULL_MILLIS: Range<u64> = 10_000..15_000;
 
 /// Why settings were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,11 +91,6 @@ impl Settings {
     pub(crate) fn announce_max(&self, members: usize) -> Duration {
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         self.probe_period.saturating_mul(16).max(self.probe_period.saturating_mul(members) / 3)
-    }
-
-    /// Push-pulls come 10 s to 15 s apart: without them a large cluster never finishes joining.
-    pub(crate) const fn push_pull_millis(&self) -> std::ops::Range<u64> {
-        10_000..15_000
     }
 
     /// foca's configuration for a roster of `members`.

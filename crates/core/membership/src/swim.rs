@@ -18,7 +18,7 @@ use crate::codec::FullCodec;
 use crate::packet::{DatagramError, Packet, read_push_pull, write_push_pull};
 use crate::peer::Peer;
 use crate::roster::Roster;
-use crate::settings::Settings;
+use crate::settings::{PUSH_PULL_MILLIS, Settings};
 use crate::timers::{TimerKey, Timers, Wishes};
 
 /// Longest spread of the first announcements to a roster, so that a large one is not called at once.
@@ -145,7 +145,7 @@ impl Membership {
         Self {
             settings,
             foca: Foca::new(identity, settings.foca(1), foca_rng, FullCodec),
-            push_pull_at: Time::ZERO + Duration::from_millis(rng.random_range(settings.push_pull_millis())),
+            push_pull_at: Time::ZERO + Duration::from_millis(rng.random_range(PUSH_PULL_MILLIS)),
             rng,
             roster: Roster::new(me, &BTreeSet::new()),
             seen: BTreeMap::new(),
@@ -213,11 +213,32 @@ impl Membership {
             || self.seen.get(&from).is_some_and(|seen| {
                 seen.liveness != Liveness::Up || seen.told != Some((*src, *src_incarnation))
             });
+        let (dst, mine) = (packet.header.dst, *self.foca.identity());
+        if dst.life() > mine.life() {
+            // Not to be reached under the old life, but told: see there.
+            self.hear_of_myself(now, &Member::new(dst, 0, State::Alive));
+        }
         let mut wishes = Wishes::default();
         let result = self.foca.handle_data(&packet.for_foca(), &mut wishes);
         self.fulfil(now, wishes, is_news, Cause::Word(from));
-        if let Message::Ack(number) = message {
-            self.answered(now, *src, *number);
+        match message {
+            Message::Ack(number) => self.answered(now, *src, *number),
+            Message::Announce => {}
+            Message::Ping(_)
+            | Message::PingReq { .. }
+            | Message::IndirectPing { .. }
+            | Message::IndirectAck { .. }
+            | Message::ForwardedAck { .. }
+            | Message::Feed
+            | Message::Gossip
+            | Message::Broadcast
+            | Message::TurnUndead => {
+                if dst.life() < mine.life() {
+                    // It has not heard of our present life, and what it says to the earlier one is
+                    // not answered: without a word it would soon call us dead.
+                    self.announce(now, *src);
+                }
+            }
         }
         result.map_err(|source| DatagramError::Refused { from, source })
     }
@@ -225,6 +246,9 @@ impl Membership {
     /// Does what is due at `now`. To be called when [`Self::next_wake`] has come; late is harmless.
     pub fn tick(&mut self, now: Time) {
         while let Some(timer) = self.timers.due(now) {
+            if self.is_acquitted(&timer) {
+                continue;
+            }
             let cause = match &timer {
                 Timer::ChangeSuspectToDown { .. } => Cause::Trial,
                 Timer::SendIndirectProbe { .. }
@@ -280,7 +304,7 @@ impl Membership {
         if now < self.push_pull_at || self.roster.others().is_empty() {
             return None;
         }
-        let wait = self.rng.random_range(self.settings.push_pull_millis());
+        let wait = self.rng.random_range(PUSH_PULL_MILLIS);
         self.push_pull_at = now + Duration::from_millis(wait);
         let pick = self.rng.random_range(0..self.roster.others().len());
         self.roster.others().iter().nth(pick).copied()
@@ -349,6 +373,20 @@ impl Membership {
             self.fault("handle a timer", &error);
         }
         self.fulfil(now, wishes, is_trial, cause);
+    }
+
+    /// Whether this is the end of a trial in which the member has answered. foca 2.0.0 would leave it
+    /// alive and all the same tell it that it was called dead; it would take another life for nothing,
+    /// and be unknown under it for a moment, at every lost packet.
+    fn is_acquitted(&self, timer: &Timer<Peer>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
+            return false;
+        };
+        !self.foca.iter_membership_state().any(|member| {
+            member.id() == member_id
+                && member.incarnation() == *incarnation
+                && member.state() == State::Suspect
+        })
     }
 
     /// Feeds foca with what is known of members, or with nothing: then it looks at its own state.
@@ -453,7 +491,7 @@ impl Membership {
                 State::Suspect => Liveness::Suspect,
                 State::Down => Liveness::Down,
             };
-            let before = std::mem::replace(&mut seen.told, Some((peer, member.incarnation())));
+            let before = seen.told.replace((peer, member.incarnation()));
             if is != Liveness::Suspect || self.trials.get(&peer.node).is_some_and(|(trial, _)| *trial != peer)
             {
                 self.trials.remove(&peer.node);
@@ -544,12 +582,16 @@ impl Membership {
                 self.announces.remove(&id);
             }
             let peer = self.seen.get(&id).and_then(|seen| seen.told).map_or(Peer::unknown(id), |told| told.0);
-            let mut wishes = Wishes::default();
-            if let Err(error) = self.foca.announce(peer, &mut wishes) {
-                self.fault("announce itself", &error);
-            }
-            self.fulfil(now, wishes, false, Cause::News);
+            self.announce(now, peer);
         }
+    }
+
+    fn announce(&mut self, now: Time, to: Peer) {
+        let mut wishes = Wishes::default();
+        if let Err(error) = self.foca.announce(to, &mut wishes) {
+            self.fault("announce itself", &error);
+        }
+        self.fulfil(now, wishes, false, Cause::News);
     }
 
     /// Removes a node from everywhere. foca forgets only the down, so it is called down first, and

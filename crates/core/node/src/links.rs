@@ -23,6 +23,9 @@ const PUSH_LINKS: usize = 5;
 /// says; a larger one is redialled as much slower as it is larger.
 const REDIAL_ROSTER: u32 = 10;
 
+/// How long a removed node is still told so before its link is closed. Nothing that it says is heard.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Where another node stood in a document when it was asked last.
 #[derive(Debug)]
 pub(crate) struct Heads {
@@ -85,8 +88,10 @@ impl Node {
         self.records.set_roster(&nodes);
         let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
         for node in gone {
-            self.links.remove(&node);
-            self.out.push(Effect::Disconnect(node));
+            // It is told why before the door closes, so that it stops its containers.
+            if self.links.remove(&node).is_some_and(|link| link.is_up()) {
+                self.farewells.insert(node, self.now + FAREWELL);
+            }
         }
         for node in others {
             let second = if self.config.me < node { Duration::ZERO } else { self.config.timings.dial_second };
@@ -94,6 +99,7 @@ impl Node {
             let link = Link { state: LinkState::Down { dial_at }, ..Link::default() };
             self.links.entry(node).or_insert(link);
         }
+        let nodes = nodes.into_iter().chain(self.farewells.keys().copied()).collect();
         self.out.push(Effect::Roster { nodes, users });
         self.changed = true;
         self.dirty = true;
@@ -166,7 +172,25 @@ impl Node {
         }
     }
 
+    /// Closes the door behind removed nodes that have been told.
+    fn end_farewells(&mut self) {
+        let ended: Vec<NodeId> =
+            self.farewells.iter().filter(|(_, at)| **at <= self.now).map(|(node, _)| *node).collect();
+        if ended.is_empty() {
+            return;
+        }
+        for node in ended {
+            self.farewells.remove(&node);
+            self.out.push(Effect::Disconnect(node));
+        }
+        let roster = self.documents.roster();
+        let nodes = roster.nodes.keys().chain(self.farewells.keys()).copied().collect();
+        let users = roster.users.keys().copied().collect();
+        self.out.push(Effect::Roster { nodes, users });
+    }
+
     pub(crate) fn tick_links(&mut self) {
+        self.end_farewells();
         let due: Vec<NodeId> = self
             .links
             .iter()
@@ -216,7 +240,8 @@ impl Node {
             LinkState::Down { dial_at } => Some((dial_at, "dial a member")),
             LinkState::Dialling | LinkState::Up => None,
         });
-        dials.min()
+        let farewells = self.farewells.values().map(|at| (*at, "a removed node has been told"));
+        dials.chain(farewells).min()
     }
 
     /// Carries out what the membership wants and follows what it believes.

@@ -53,6 +53,8 @@ pub struct Node {
 
     pub(crate) membership: Membership,
     pub(crate) links: BTreeMap<NodeId, Link>,
+    /// Removed nodes whose link is closed then.
+    pub(crate) farewells: BTreeMap<NodeId, Time>,
     pub(crate) records: Records,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
@@ -118,6 +120,7 @@ impl Node {
             refusing: None,
             membership,
             links: BTreeMap::new(),
+            farewells: BTreeMap::new(),
             records: Records::new(config.me),
             count: 0,
             published_at: None,

@@ -305,12 +305,10 @@ impl<'r, 'a> Placing<'r, 'a> {
         {
             return Arc::clone(reasons);
         }
-        let reason = |index: usize| match self.room.judge(index, self.slot, self.spec) {
-            Err(why) => Refusal::from(why),
-            Ok(_) => {
-                let declined = self.room.declined(self.slot, ordinal, index);
-                Why::Declined(declined.expect("a node with room was passed over because it declined")).into()
-            }
+        let reason = |index: usize| {
+            let why = self.room.judge(index, self.slot, self.spec).err();
+            let declined = || self.room.declined(self.slot, ordinal, index).map(Why::Declined);
+            Refusal::from(why.or_else(declined).expect("a node with room was passed over: it declined"))
         };
         let places = self.room.places.iter().enumerate();
         let reasons = Arc::new(places.map(|(index, place)| (place.id, reason(index))).collect());

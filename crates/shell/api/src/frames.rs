@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of one frame's payload: a screenful of output, and small enough to keep a terminal lively.
-pub const EXEC_FRAME_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const EXEC_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

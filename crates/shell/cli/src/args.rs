@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use model::{Capacity, EventId, LabelKey, Name};
+use model::{Capacity, LabelKey, Name};
 
 use crate::commands;
 use crate::manifest::units;
@@ -19,42 +19,42 @@ use crate::out::Format;
     propagate_version = false,
     after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not converged in time, 4 cannot be placed, 5 rolled back,\n6 changed since plan, 7 no peer reachable, 130 interrupted; `exec` passes on the program's own\n(125 to 127 where it could not be run)."
 )]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every command.
     #[command(flatten)]
-    pub globals: Globals,
+    pub(crate) globals: Globals,
     /// The command.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Options of every command.
 #[derive(Clone, Debug, Args)]
-pub struct Globals {
+pub(crate) struct Globals {
     /// The peer to talk to: unix:PATH or HOST:PORT[#NODE-ID] [default: the local peer's socket]
     #[arg(long, global = true, env = "SKERRY_PEER", value_name = "PEER")]
-    pub peer: Option<String>,
+    pub(crate) peer: Option<String>,
     /// Your private key, which signs what you change [default: ~/.config/skerry/user.key]
     #[arg(long, global = true, env = "SKERRY_KEY", value_name = "PATH")]
-    pub key: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     /// Form of the data
     #[arg(short, long, global = true, env = "SKERRY_OUTPUT", value_enum, default_value_t, hide_possible_values = false)]
-    pub output: Format,
-    /// Do not ask [env: SKERRY_YES]
+    pub(crate) output: Format,
+    /// Do not ask (nor with `SKERRY_YES=1`)
     #[arg(short, long, global = true)]
-    pub yes: bool,
+    pub(crate) yes: bool,
     /// How long to wait for what was asked to come about
     #[arg(long, global = true, value_name = "TIME", default_value = "2m", value_parser = parse_duration)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Say nothing but data and errors
     #[arg(short, long, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// A command; each has its file in `commands`.
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs, reason = "the doc comment of a variant is the command's help, kept at its arguments")]
-pub enum Command {
+pub(crate) enum Command {
     // The cluster.
     Init(commands::init::InitArgs),
     Peer(commands::peer::PeerArgs),
@@ -99,11 +99,11 @@ pub enum Command {
 
 /// A deployment as people name it: `web` or `shop/web`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub(crate) struct Target {
     /// The namespace.
-    pub namespace: Name,
+    pub(crate) namespace: Name,
     /// The deployment.
-    pub name: Name,
+    pub(crate) name: Name,
 }
 
 impl std::fmt::Display for Target {
@@ -129,11 +129,11 @@ impl FromStr for Target {
 
 /// A deployment or one of its replicas: `web`, `web.0`, `shop/web.0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaTarget {
+pub(crate) struct ReplicaTarget {
     /// The deployment.
-    pub target: Target,
+    pub(crate) target: Target,
     /// The replica, where one is named.
-    pub ordinal: Option<u32>,
+    pub(crate) ordinal: Option<u32>,
 }
 
 impl FromStr for ReplicaTarget {
@@ -155,7 +155,7 @@ impl FromStr for ReplicaTarget {
 
 /// An id, or enough of its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdPrefix(pub String);
+pub(crate) struct IdPrefix(pub(crate) String);
 
 /// Hexadecimal digits of an id below which two are too easily alike.
 const ID_PREFIX_DIGITS_MIN: usize = 4;
@@ -175,13 +175,13 @@ impl FromStr for IdPrefix {
 
 impl IdPrefix {
     /// Whether it stands for this id.
-    pub fn is_of(&self, id: &str) -> bool {
+    pub(crate) fn is_of(&self, id: &str) -> bool {
         id.starts_with(&self.0)
     }
 }
 
 /// Reads a time: `500ms`, `30s`, `2m`, `1h`, `7d`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let forms = "write it like `500ms`, `30s`, `2m`, `1h` or `7d`";
     let at = text.find(|c: char| !c.is_ascii_digit()).ok_or(format!("a time needs a unit: {forms}"))?;
     let (number, unit) = text.split_at(at);
@@ -202,7 +202,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads `KEY=VALUE`, a label.
-pub fn parse_label(text: &str) -> Result<(LabelKey, String), String> {
+pub(crate) fn parse_label(text: &str) -> Result<(LabelKey, String), String> {
     let (key, value) = text.split_once('=').ok_or("a label is written KEY=VALUE")?;
     if value.len() > model::limits::LABEL_VALUE_BYTES_MAX {
         return Err(format!("the value is longer than {} characters", model::limits::LABEL_VALUE_BYTES_MAX));
@@ -211,7 +211,7 @@ pub fn parse_label(text: &str) -> Result<(LabelKey, String), String> {
 }
 
 /// Reads `cpu=2,memory=1Gi,pids=500`; each is needed.
-pub fn parse_capacity(text: &str) -> Result<Capacity, String> {
+pub(crate) fn parse_capacity(text: &str) -> Result<Capacity, String> {
     let (mut cpu_m, mut memory_b, mut pids) = (None, None, None);
     for part in text.split(',') {
         let (key, value) = part.split_once('=').ok_or("write it like `cpu=2,memory=1Gi,pids=500`")?;
@@ -239,7 +239,7 @@ pub fn parse_capacity(text: &str) -> Result<Capacity, String> {
 
 /// What to wait for after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// Every replica runs the wanted revision and is healthy.
     Running,
     /// The event is on so many disks.
@@ -266,33 +266,28 @@ impl FromStr for Wait {
 
 /// How long to stay after a change.
 #[derive(Clone, Debug, Args)]
-pub struct WaitArgs {
+pub(crate) struct WaitArgs {
     /// Do not wait (the same as --wait none)
     #[arg(long, conflicts_with = "wait")]
-    pub detach: bool,
+    pub(crate) detach: bool,
     /// What to wait for: running, replicated=N or none
     #[arg(long, default_value = "running", value_name = "WHAT")]
-    pub wait: Wait,
+    pub(crate) wait: Wait,
 }
 
 impl WaitArgs {
     /// What was asked for.
-    pub fn wanted(&self) -> Wait {
+    pub(crate) fn wanted(&self) -> Wait {
         if self.detach { Wait::None } else { self.wait }
     }
 }
 
 /// A guard against changes since a plan was made.
 #[derive(Clone, Debug, Default, Args)]
-pub struct GuardArgs {
+pub(crate) struct GuardArgs {
     /// Only if the namespace still stands at these heads (as `plan` shows them), else exit 6
     #[arg(long, value_name = "HEADS", value_delimiter = ',')]
-    pub if_heads: Option<Vec<IdPrefix>>,
-}
-
-/// Reads a whole event id.
-pub fn parse_event(text: &str) -> Result<EventId, String> {
-    text.parse().map_err(|error: model::IdError| error.to_string())
+    pub(crate) if_heads: Option<Vec<IdPrefix>>,
 }
 
 #[cfg(test)]

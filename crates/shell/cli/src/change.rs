@@ -68,22 +68,22 @@ impl Step {
     }
 
     fn action(&self) -> PlanAction {
-        match self.edit {
-            Edit::Create(_) => PlanAction::Create,
-            Edit::Set(_) => PlanAction::Update,
-            Edit::Delete(_) => PlanAction::Delete,
+        match (&self.edit, &self.after) {
+            (Edit::Create(_), _) => PlanAction::Create,
+            (Edit::Delete(_), None) => PlanAction::Delete,
+            // One of two that were created on both sides ends; the name goes on as the other.
+            (Edit::Delete(_), Some(_)) | (Edit::Set(_), _) => PlanAction::Update,
         }
     }
 
     /// As `plan` shows it.
     pub(crate) fn row(&self) -> PlanRow {
-        let groups = self.edit.groups();
+        let changed = self.after.as_ref().map(|after| fields::changed(&self.before, after)).unwrap_or_default();
         PlanRow {
             namespace: self.target.namespace.to_string(),
             name: self.target.name.to_string(),
             action: self.action(),
-            replaces: self.action() == PlanAction::Update
-                && groups.is_some_and(|groups| groups.keys().any(|group| fields::replaces(group))),
+            replaces: self.action() == PlanAction::Update && changed.keys().any(|group| fields::replaces(group)),
             fields: match &self.after {
                 Some(after) => fields::diff(&self.before, after),
                 None => Vec::new(),
@@ -309,8 +309,8 @@ fn tell(context: &Context, applied: &Applied, steps: &[Step]) -> Result<(), CliE
     }
     for step in steps {
         let name = step.target.to_string();
-        let end = match (&step.edit, applied.revisions.get(&name)) {
-            (Edit::Delete(_), _) => "deleted".to_owned(),
+        let end = match (&step.after, applied.revisions.get(&name)) {
+            (None, _) => "deleted".to_owned(),
             (_, Some(revision)) => format!("v{revision}"),
             (_, None) => "accepted".to_owned(),
         };

@@ -1,6 +1,7 @@
 //! The one error that people see: what failed, where, why, and what to do.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use api::ClientError;
 use api::shapes::ErrorBody;
@@ -63,9 +64,13 @@ impl Why {
     }
 }
 
-/// Why a command failed.
+/// Why a command failed: [`Details`], held apart so that results stay small.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CliError {
+pub struct CliError(Box<Details>);
+
+/// All that is said of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
     /// What failed, in a sentence.
     pub what: String,
     /// A word for programs.
@@ -82,10 +87,24 @@ pub struct CliError {
     pub silent: bool,
 }
 
+impl Deref for CliError {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for CliError {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl CliError {
     /// An error with a word for programs and a sentence for people.
     pub fn new(word: &str, what: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             what: what.into(),
             word: word.to_owned(),
             at: None,
@@ -93,7 +112,7 @@ impl CliError {
             hint: None,
             exit: Exit::Error,
             silent: false,
-        }
+        }))
     }
 
     /// A wrong command line.
@@ -103,7 +122,9 @@ impl CliError {
 
     /// An end without words.
     pub fn quiet(exit: Exit) -> Self {
-        Self { silent: true, ..Self::new("quiet", "").exit(exit) }
+        let mut error = Self::new("quiet", "").exit(exit);
+        error.silent = true;
+        error
     }
 
     /// An error with its chain of causes.
@@ -208,17 +229,16 @@ impl From<ClientError> for CliError {
                 let exit = match body.code.as_str() {
                     "no-room" | "cannot-be-placed" => Exit::CannotBePlaced,
                     "changed" => Exit::Changed,
+                    "exec-125" => Exit::Passed(125),
+                    "exec-126" => Exit::Passed(126),
+                    "exec-127" => Exit::Passed(127),
                     _ => Exit::Error,
                 };
-                Self {
-                    what: body.error.clone(),
-                    word: body.code.clone(),
-                    at: body.at.clone(),
-                    why: body.why.iter().map(Why::text).collect(),
-                    hint: body.hint.clone(),
-                    exit,
-                    silent: false,
-                }
+                let mut error = Self::new(&body.code, body.error.clone()).exit(exit);
+                error.at.clone_from(&body.at);
+                error.why = body.why.iter().map(Why::text).collect();
+                error.hint.clone_from(&body.hint);
+                error
             }
             ClientError::Broken { .. } | ClientError::TimedOut { .. } | ClientError::Shape { .. } => {
                 Self::from_error("peer", &error)
@@ -255,6 +275,6 @@ mod tests {
         .into();
         assert_eq!(error.exit.code(), 7);
         assert!(error.to_string().starts_with("error: no peer answers at unix:/x/api.sock\n"), "{error}");
-        assert!(error.hint.unwrap().contains("skerry peer"));
+        assert!(error.hint.as_deref().unwrap().contains("skerry peer"));
     }
 }

@@ -82,7 +82,7 @@ mod tests {
         let path = dir.path().join("deep/user.key");
         let error = load(Some(&path)).unwrap_err();
         assert_eq!(error.what, format!("cannot read the key file {}", path.display()));
-        assert!(error.hint.unwrap().contains("skerry user key"));
+        assert!(error.hint.as_deref().unwrap().contains("skerry user key"));
         let (made, _, created) = load_or_create(Some(&path)).unwrap();
         assert!(created);
         let (found, _, created) = load_or_create(Some(&path)).unwrap();

@@ -1,15 +1,16 @@
 //! The binary: a supervisor of a container when it is called as one, else the command line.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cli::out::Out;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os();
-    let first = args.nth(1);
-    if first.is_some_and(|arg| arg == runtime::SUPERVISOR_ARG) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == runtime::SUPERVISOR_ARG) {
         // Before anything else: a supervisor is small because nothing was set up.
-        return runtime::supervisor_main();
+        let code = runtime::supervisor_main(&args);
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
-    ExitCode::from(cli::run(std::env::args_os(), Out::real()))
+    ExitCode::from(cli::run(args, Out::real()))
 }

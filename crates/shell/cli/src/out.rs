@@ -81,6 +81,9 @@ fn failed(error: &io::Error) -> CliError {
     CliError::new("output", "the output cannot be written").because(error.to_string())
 }
 
+/// A heading, and the cell of a row.
+pub(crate) type Column<'a, T> = (&'a str, &'a dyn Fn(&T) -> String);
+
 impl Out {
     /// The process's own stdout and stderr.
     pub fn real() -> Self {
@@ -194,11 +197,11 @@ impl Out {
 
     /// Rows. `columns` has a heading and the cell of a row; those whose heading begins with `+` are
     /// shown in the wide form only.
-    pub fn rows<T: Serialize>(
+    pub(crate) fn rows<T: Serialize>(
         &self,
         rows: &[T],
         name: impl Fn(&T) -> String,
-        columns: &[(&str, &dyn Fn(&T) -> String)],
+        columns: &[Column<'_, T>],
     ) -> Result<(), CliError> {
         match self.format {
             Format::Json | Format::Yaml => self.value(&rows),

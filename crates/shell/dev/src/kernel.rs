@@ -66,7 +66,9 @@ fn parse_tops(mounts: &str, own: &str) -> Vec<PathBuf> {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
-        let (&[_, _, _, root, mount, ..], &[kind, _, options, ..]) = (&left[..], &right[..]) else { continue };
+        let (&[_, _, _, root, mount, ..], &[kind, _, options, ..]) = (&left[..], &right[..]) else {
+            continue;
+        };
         let controllers: Vec<&str> = match kind {
             "cgroup" => options.split(',').collect(),
             "cgroup2" => Vec::new(),

@@ -21,9 +21,10 @@ pub mod cluster;
 pub mod demo;
 pub mod http;
 pub mod kernel;
-pub mod process;
 mod marker;
+pub mod process;
 pub mod skerry;
+pub mod wait;
 pub mod web;
 
 pub use cluster::{Cluster, ClusterError, Leftover, NodeState, NodeStatus, Options, User};

@@ -7,7 +7,8 @@
 //!
 //! Invariants: a handshake that succeeds proves that the other end holds the private half of the
 //! key that [`peer_public_key`] reads; the key that is pinned is the key that was verified. No
-//! private key is printed by `Debug`, and no private key is left in freed memory by this crate.
+//! private key is printed by `Debug`. The copies that this crate keeps are wiped when dropped; those
+//! inside ring and rustls are theirs.
 //! Absent on purpose: sockets, the roster, expiry, session resumption and 0-RTT (resumed sessions
 //! would skip the check of the key).
 #![forbid(unsafe_code)]

@@ -25,7 +25,9 @@ use crate::{ImageError, Limits};
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// Neither format.
-    #[error("{path} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json")]
+    #[error(
+        "{path} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json"
+    )]
     Unknown {
         /// The archive.
         path: String,
@@ -90,10 +92,13 @@ pub enum ArchiveError {
     },
 }
 
+/// A file's bytes, and how many there are.
+pub(crate) type Opened<'a> = (Box<dyn Read + 'a>, u64);
+
 /// Named files, readable in any order.
 pub(crate) trait Source {
-    /// A file's bytes and their count; `None` where there is no such file.
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + '_>, u64)>, ImageError>;
+    /// One file; `None` where there is no such file.
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, ImageError>;
 
     /// How errors name it.
     fn path(&self) -> &str;
@@ -101,7 +106,7 @@ pub(crate) trait Source {
 
 impl dyn Source + '_ {
     /// A file that must be there.
-    pub(crate) fn need(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64), ImageError> {
+    pub(crate) fn need(&self, name: &str) -> Result<Opened<'_>, ImageError> {
         let missing = || ArchiveError::Missing { path: self.path().into(), name: name.into() };
         Ok(self.open(name)?.ok_or_else(missing)?)
     }
@@ -138,7 +143,7 @@ impl DirSource {
 }
 
 impl Source for DirSource {
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + '_>, u64)>, ImageError> {
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, ImageError> {
         // The names come from files in the folder; they may not lead out of it.
         let how = OpenHow::new()
             .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)
@@ -191,7 +196,12 @@ impl TarSource {
     }
 
     /// Takes an archive from a stream, by way of a file in `tmp` that has no name once it is open.
-    pub(crate) fn spool(reader: &mut dyn Read, shown: String, tmp: &Path, limits: &Limits) -> Result<Self, ImageError> {
+    pub(crate) fn spool(
+        reader: &mut dyn Read,
+        shown: String,
+        tmp: &Path,
+        limits: &Limits,
+    ) -> Result<Self, ImageError> {
         let malformed = |source| ArchiveError::Malformed { path: shown.clone(), source };
         let limit = limits.archive_bytes;
         let too_large = || ArchiveError::TooLarge { path: shown.clone(), what: "bytes", limit };
@@ -243,7 +253,8 @@ impl TarSource {
                 && let Some(target) = entry.link_name_bytes()
             {
                 let target = String::from_utf8_lossy(&target).into_owned();
-                let folder = if kind.is_symlink() { name.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
+                let folder =
+                    if kind.is_symlink() { name.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
                 if let Some(target) = plain(&format!("{folder}/{target}")) {
                     places.insert(name, Place::Link(target));
                 }
@@ -254,14 +265,17 @@ impl TarSource {
 }
 
 impl Source for TarSource {
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + '_>, u64)>, ImageError> {
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, ImageError> {
         let Some(mut name) = plain(name) else { return Ok(None) };
         for _ in 0..LINKS_WALKED_MAX {
             match self.places.get(&name) {
                 None => return Ok(None),
                 Some(Place::Link(target)) => name.clone_from(target),
                 Some(Place::At { offset, bytes }) => {
-                    return Ok(Some((Box::new(Part { file: &self.file, at: *offset, left: *bytes }), *bytes)));
+                    return Ok(Some((
+                        Box::new(Part { file: &self.file, at: *offset, left: *bytes }),
+                        *bytes,
+                    )));
                 }
             }
         }
@@ -321,7 +335,10 @@ impl Read for Part<'_> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let read = self.file.read_at(&mut buffer[..want], self.at)?;
         if read == 0 && want > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive became shorter while it was read"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the archive became shorter while it was read",
+            ));
         }
         self.at += read as u64;
         self.left -= read as u64;

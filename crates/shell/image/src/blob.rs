@@ -130,7 +130,9 @@ impl Blobs {
     pub(crate) fn discard(&self, digest: &Digest) -> Result<(), ImageError> {
         let path = self.path(digest);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::file("delete", &path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ImageError::file("delete", &path, error))
+            }
             _ => Ok(()),
         }
     }

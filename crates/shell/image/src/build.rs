@@ -144,11 +144,20 @@ impl ImageStore {
                 return Err(BuildError::TooLarge { path: shown.into(), what: "bytes", limit }.into());
             }
             Ok(_) => {}
-            Err(CopyError::Read(source)) => return Err(BuildError::Read { path: shown.into(), source }.into()),
+            Err(CopyError::Read(source)) => {
+                return Err(BuildError::Read { path: shown.into(), source }.into());
+            }
             Err(CopyError::Write(source)) => return Err(ImageError::file("write", spooled.path(), source)),
         }
         // Where the program was linked, no path relative to itself can be known.
-        self.build_program(name, (spooled.as_file(), &shown), file_name, Path::new("/"), options, options.host_libraries)
+        self.build_program(
+            name,
+            (spooled.as_file(), &shown),
+            file_name,
+            Path::new("/"),
+            options,
+            options.host_libraries,
+        )
     }
 
     /// Builds an image of one program that is on this machine, as [`ImageStore::build_binary`] does. If
@@ -225,7 +234,9 @@ impl ImageStore {
             let meta = |mode| Attributes { mode, uid: 0, gid: 0, xattrs: Vec::new() };
             match item {
                 Item::Folder(mode) => layer.folder(&path, &meta(mode))?,
-                Item::Bytes(bytes) => layer.file(&path, &meta(0o644), bytes.len() as u64, bytes, Path::new("/"))?,
+                Item::Bytes(bytes) => {
+                    layer.file(&path, &meta(0o644), bytes.len() as u64, bytes, Path::new("/"))?;
+                }
                 Item::Program => layer.open_file(&path, &meta(0o755), file, Path::new(shown))?,
                 Item::Host(from) => {
                     let read = |source| BuildError::Read { path: from.clone(), source };
@@ -330,7 +341,12 @@ impl<'a> LayerWriter<'a> {
         Ok(Self { tar, limits: &store.limits, what: what.into(), entries: 0, bytes: 0 })
     }
 
-    fn header(&mut self, kind: tar::EntryType, meta: &Attributes, size: u64) -> Result<tar::Header, ImageError> {
+    fn header(
+        &mut self,
+        kind: tar::EntryType,
+        meta: &Attributes,
+        size: u64,
+    ) -> Result<tar::Header, ImageError> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(size);
         let (entries, bytes) = (self.limits.layer_entries, self.limits.layer_bytes);
@@ -339,7 +355,8 @@ impl<'a> LayerWriter<'a> {
                 return Err(BuildError::TooLarge { path: self.what.clone(), what, limit }.into());
             }
         }
-        let records = meta.xattrs.iter().map(|(key, value)| (format!("SCHILY.xattr.{key}"), value.as_slice()));
+        let records =
+            meta.xattrs.iter().map(|(key, value)| (format!("SCHILY.xattr.{key}"), value.as_slice()));
         let records: Vec<(String, &[u8])> = records.collect();
         self.tar
             .append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), *value)))
@@ -365,12 +382,24 @@ impl<'a> LayerWriter<'a> {
         self.tar.append_data(&mut header, path, io::empty()).map_err(at("pack", path))
     }
 
-    fn link(&mut self, kind: tar::EntryType, path: &Path, to: &Path, meta: &Attributes) -> Result<(), ImageError> {
+    fn link(
+        &mut self,
+        kind: tar::EntryType,
+        path: &Path,
+        to: &Path,
+        meta: &Attributes,
+    ) -> Result<(), ImageError> {
         let mut header = self.header(kind, meta, 0)?;
         self.tar.append_link(&mut header, path, to).map_err(at("pack", path))
     }
 
-    fn open_file(&mut self, path: &Path, meta: &Attributes, file: &File, from: &Path) -> Result<(), ImageError> {
+    fn open_file(
+        &mut self,
+        path: &Path,
+        meta: &Attributes,
+        file: &File,
+        from: &Path,
+    ) -> Result<(), ImageError> {
         let read = |source| BuildError::Read { path: from.into(), source };
         let size = file.metadata().map_err(read)?.len();
         self.file(path, meta, size, At { file, at: 0 }, from)
@@ -425,7 +454,9 @@ impl<R: Read> Read for Exact<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let read = match self.inner.read(&mut buffer[..want]) {
-            Ok(0) if want > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter meanwhile")),
+            Ok(0) if want > 0 => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter meanwhile"))
+            }
             other => other,
         };
         match read {
@@ -461,7 +492,7 @@ impl Walk<'_> {
             return Err(BuildError::TooLarge { path: self.root.into(), what, limit }.into());
         }
         let meta = fs::symlink_metadata(if depth == 0 { self.root } else { &here }).map_err(read)?;
-        let attributes = self.attributes(&here, &meta)?;
+        let attributes = Self::attributes(&here, &meta)?;
         self.layer.folder(path, &attributes)?;
         let mut names = Vec::new();
         for entry in fs::read_dir(&here).map_err(read)? {
@@ -498,7 +529,7 @@ impl Walk<'_> {
             let why = "is a device, which an image may not have: containers get theirs from the node";
             return Err(BuildError::Refused { path: here, why }.into());
         }
-        let attributes = self.attributes(&here, &meta)?;
+        let attributes = Self::attributes(&here, &meta)?;
         if meta.nlink() > 1 {
             let first = self.links.entry((meta.dev(), meta.ino())).or_insert_with(|| path.into());
             if first != path {
@@ -518,7 +549,7 @@ impl Walk<'_> {
         self.layer.open_file(path, &attributes, &file, &here)
     }
 
-    fn attributes(&self, here: &Path, meta: &fs::Metadata) -> Result<Attributes, ImageError> {
+    fn attributes(here: &Path, meta: &fs::Metadata) -> Result<Attributes, ImageError> {
         let mut xattrs = Vec::new();
         // A link has none that an image keeps; on other files, no attributes at all is an empty list.
         if meta.is_file() || meta.is_dir() {
@@ -539,7 +570,8 @@ fn read_xattrs(path: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for key in list[..length].split(|byte| *byte == 0) {
         let Ok(key) = std::str::from_utf8(key) else { continue };
-        let wanted = key == "security.capability" || (key.starts_with("user.") && !key.starts_with("user.overlay."));
+        let wanted =
+            key == "security.capability" || (key.starts_with("user.") && !key.starts_with("user.overlay."));
         if wanted {
             let mut value = vec![0; ENTRY_XATTR_BYTES_MAX];
             let length = rustix::fs::lgetxattr(path, key, &mut value[..])?;

@@ -120,9 +120,13 @@ impl Reader<'_> {
         let mut bytes = [0; N];
         match self.file.read_exact_at(&mut bytes, at) {
             Ok(()) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(self.broken("it ends too early")),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(self.broken("it ends too early"))
+            }
             // An offset that no file can have.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(self.broken("an offset is too large")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(self.broken("an offset is too large"))
+            }
             Err(source) => Err(ElfError::Read { path: self.shown.into(), source }),
         }
     }
@@ -171,22 +175,28 @@ impl Elf {
     /// `None` where the file is no ELF file.
     pub(crate) fn read(file: &File, shown: &str) -> Result<Option<Self>, ElfError> {
         let mut ident = [0; 16];
-        let read = file.read_at(&mut ident, 0).map_err(|source| ElfError::Read { path: shown.into(), source })?;
+        let read =
+            file.read_at(&mut ident, 0).map_err(|source| ElfError::Read { path: shown.into(), source })?;
         if read < 4 || !ident.starts_with(b"\x7fELF") {
             return Ok(None);
         }
         let is_64 = match ident[4] {
             1 => false,
             2 => true,
-            _ => return Err(ElfError::Malformed { program: shown.into(), why: "its class is neither 32 nor 64 bits" }),
+            _ => {
+                return Err(ElfError::Malformed {
+                    program: shown.into(),
+                    why: "its class is neither 32 nor 64 bits",
+                });
+            }
         };
         let it = Reader { file, shown, is_64 };
         if ident[5] != 1 {
             return Err(it.broken("only little-endian files are supported"));
         }
         let machine = it.u16(18)?;
-        let architecture =
-            architecture(machine, is_64).ok_or_else(|| ElfError::Machine { program: shown.into(), machine })?;
+        let architecture = architecture(machine, is_64)
+            .ok_or_else(|| ElfError::Machine { program: shown.into(), machine })?;
         let (table, size, count) = if is_64 {
             (it.word(32)?, it.u16(54)?, it.u16(56)?)
         } else {
@@ -281,10 +291,13 @@ impl Elf {
         let system = system_dirs();
         // All that is not beside the program goes to where the C library is: a loader without a cache
         // looks there, and may not look where this machine's configuration sent it.
-        let libc = find("libc.so.6", &system, self)?;
-        let shelf = libc.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new("/lib")).to_path_buf();
-        let mut seen: BTreeSet<String> = here.file_name().map(|name| name.to_string_lossy().into_owned()).into_iter().collect();
-        let mut todo = VecDeque::from([(self.clone(), shown.to_owned(), origin.to_path_buf(), PathBuf::from("/"))]);
+        let libc = find("libc.so.6", &system, self);
+        let shelf =
+            libc.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new("/lib")).to_path_buf();
+        let mut seen: BTreeSet<String> =
+            here.file_name().map(|name| name.to_string_lossy().into_owned()).into_iter().collect();
+        let mut todo =
+            VecDeque::from([(self.clone(), shown.to_owned(), origin.to_path_buf(), PathBuf::from("/"))]);
         while let Some((elf, needed_by, origin, place)) = todo.pop_front() {
             for library in &elf.needed {
                 if !seen.insert(library.clone()) {
@@ -301,14 +314,16 @@ impl Elf {
                 };
                 let mut found = None;
                 for path in &own {
-                    let (Some(dir), Some(to)) = (expand(path, &origin), expand(path, &place)) else { continue };
-                    if let Some((path, elf)) = find(library, std::slice::from_ref(&dir), self)? {
+                    let (Some(dir), Some(to)) = (expand(path, &origin), expand(path, &place)) else {
+                        continue;
+                    };
+                    if let Some((path, elf)) = find(library, std::slice::from_ref(&dir), self) {
                         found = Some((path, elf, to));
                         break;
                     }
                 }
                 if found.is_none() {
-                    found = find(library, &system, self)?.map(|(path, elf)| (path, elf, shelf.clone()));
+                    found = find(library, &system, self).map(|(path, elf)| (path, elf, shelf.clone()));
                 }
                 let Some((path, elf, to)) = found else {
                     let own = own.into_iter().filter_map(|path| expand(path, &origin));
@@ -338,7 +353,7 @@ fn architecture(machine: u16, is_64: bool) -> Option<&'static str> {
 }
 
 /// The first file of that name that `program` could be loaded with.
-fn find(library: &str, dirs: &[PathBuf], program: &Elf) -> Result<Option<(PathBuf, Elf)>, ElfError> {
+fn find(library: &str, dirs: &[PathBuf], program: &Elf) -> Option<(PathBuf, Elf)> {
     for dir in dirs {
         let path = dir.join(library);
         let Ok(file) = File::open(&path) else { continue };
@@ -347,10 +362,10 @@ fn find(library: &str, dirs: &[PathBuf], program: &Elf) -> Result<Option<(PathBu
             && let Ok(Some(elf)) = Elf::read(&file, &path.display().to_string())
             && program.fits(&elf)
         {
-            return Ok(Some((path, elf)));
+            return Some((path, elf));
         }
     }
-    Ok(None)
+    None
 }
 
 /// A search path with `$ORIGIN` filled in, without `.` and `..`. `None` for what is not supported
@@ -446,7 +461,10 @@ mod tests {
     fn what_is_no_program_is_told_from_what_is_a_broken_one() {
         assert_eq!(read(b"#!/bin/sh\n").unwrap(), None);
         assert_eq!(read(b"").unwrap(), None);
-        assert_eq!(read(b"\x7fELF").unwrap_err().to_string(), "prog is a broken ELF file: its class is neither 32 nor 64 bits");
+        assert_eq!(
+            read(b"\x7fELF").unwrap_err().to_string(),
+            "prog is a broken ELF file: its class is neither 32 nor 64 bits"
+        );
         let cut = read(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0").unwrap_err();
         assert_eq!(cut.to_string(), "prog is a broken ELF file: it ends too early");
     }

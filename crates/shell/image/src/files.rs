@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tempfile::{NamedTempFile, TempDir};
@@ -46,15 +46,29 @@ pub(crate) fn replace(tmp: &Path, path: &Path, bytes: &[u8]) -> Result<(), Image
 
 /// Deletes a folder with all that is in it; that it is not there is fine.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), ImageError> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Layers hold folders that their own owner may not write to; only root passes by that.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+    with_entry(path, |path| match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::file("delete", path, error)),
+        _ => Ok(()),
+    })
+}
+
+/// Deletes a folder and returns the bytes that its files took on the disk. Hard links count once for
+/// each name.
+pub(crate) fn remove_counted(path: &Path) -> Result<u64, ImageError> {
+    let freed = with_entry(path, tree_bytes)?;
+    remove_tree(path)?;
+    Ok(freed)
+}
+
+/// Layers hold folders that their own owner may not read or write; only root passes by that. Others
+/// open them up first.
+fn with_entry<T>(path: &Path, act: impl Fn(&Path) -> Result<T, ImageError>) -> Result<T, ImageError> {
+    match act(path) {
+        Err(ImageError::File { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
             open_up(path)?;
-            fs::remove_dir_all(path).map_err(at("delete", path))
+            act(path)
         }
-        Err(error) => Err(ImageError::file("delete", path, error)),
+        other => other,
     }
 }
 
@@ -71,13 +85,12 @@ fn open_up(path: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// Bytes of the files below a folder, as they lie on the disk. Hard links count once for each name.
-pub(crate) fn tree_bytes(path: &Path) -> Result<u64, ImageError> {
+fn tree_bytes(path: &Path) -> Result<u64, ImageError> {
     let mut total = 0;
     for entry in fs::read_dir(path).map_err(at("list", path))? {
         let path = entry.map_err(at("list", path))?.path();
         let meta = fs::symlink_metadata(&path).map_err(at("look at", &path))?;
-        total += if meta.is_dir() { tree_bytes(&path)? } else { std::os::unix::fs::MetadataExt::blocks(&meta) * 512 };
+        total += if meta.is_dir() { tree_bytes(&path)? } else { meta.blocks() * 512 };
     }
     Ok(total)
 }

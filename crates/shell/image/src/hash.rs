@@ -67,7 +67,10 @@ pub(crate) enum CopyError {
 }
 
 /// Copies until the reader ends; returns the bytes copied.
-pub(crate) fn copy(reader: &mut dyn Read, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> Result<u64, CopyError> {
+pub(crate) fn copy(
+    reader: &mut dyn Read,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<u64, CopyError> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut total = 0;
     loop {

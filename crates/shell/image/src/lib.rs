@@ -12,7 +12,7 @@
 //! - every size and count that others choose has a limit in [`limits`].
 //!
 //! Absent on purpose: registries and the wire to other peers (they hand in readers and digests),
-//! mounting (the runtime stacks the folders of [`Prepared`]), clocks, threads and `unsafe`.
+//! mounting (the runtime stacks the folders of [`Prepared`]), wall clocks, threads and `unsafe`.
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -27,6 +27,7 @@ mod layer;
 pub mod limits;
 mod load;
 mod oci;
+mod pax;
 mod prepare;
 mod reference;
 mod save;

@@ -14,7 +14,9 @@ use crate::index::NAME_KEY;
 use crate::layer::{Compression, peek};
 use crate::limits::ARCHIVE_IMAGES_MAX;
 use crate::oci::{IndexLine, Media, parse_config, parse_index, parse_manifest, write_manifest};
-use crate::{ArchiveError, BlobError, BlobRef, ImageError, ImageInfo, ImageStore, ManifestError, Platform, Reference};
+use crate::{
+    ArchiveError, BlobError, BlobRef, ImageError, ImageInfo, ImageStore, ManifestError, Platform, Reference,
+};
 
 /// Where containerd, and Docker since 25, write an image's whole name.
 const CONTAINERD_NAME_KEY: &str = "io.containerd.image.name";
@@ -50,7 +52,11 @@ impl ImageStore {
     }
 
     /// As [`ImageStore::load`], from a stream; the archive waits in a temporary file meanwhile.
-    pub fn load_reader(&self, reader: &mut dyn Read, name: Option<&str>) -> Result<Vec<ImageInfo>, ImageError> {
+    pub fn load_reader(
+        &self,
+        reader: &mut dyn Read,
+        name: Option<&str>,
+    ) -> Result<Vec<ImageInfo>, ImageError> {
         let shown = "the uploaded archive".to_owned();
         self.import(&TarSource::spool(reader, shown, self.blobs.tmp(), &self.limits)?, name)
     }
@@ -178,9 +184,15 @@ impl ImageStore {
 
     /// What an image of a layout is called: what `manifest.json` beside it says, or containerd's
     /// annotation, or the layout's own, where that is more than a tag.
-    fn names_in(&self, source: &dyn Source, line: &IndexLine, saved: &[Saved]) -> Result<Vec<String>, ImageError> {
+    fn names_in(
+        &self,
+        source: &dyn Source,
+        line: &IndexLine,
+        saved: &[Saved],
+    ) -> Result<Vec<String>, ImageError> {
         let what = format!("manifest sha256:{} in {}", line.digest, source.path());
-        let config = parse_manifest(&what, &self.read_blob(source, &line.digest)?, &self.limits)?.config.digest;
+        let config =
+            parse_manifest(&what, &self.read_blob(source, &line.digest)?, &self.limits)?.config.digest;
         let of_config = |it: &&Saved| it.config == blob_name(&config);
         let names: Vec<String> = saved.iter().filter(of_config).flat_map(|it| it.names.clone()).collect();
         if !names.is_empty() {
@@ -302,12 +314,17 @@ fn check_count(source: &dyn Source, images: usize) -> Result<(), ImageError> {
 }
 
 /// Gives the only image of an archive another name.
-fn one_name(source: &dyn Source, name: &Reference, mut images: Vec<&mut Vec<String>>) -> Result<(), ImageError> {
+fn one_name(
+    source: &dyn Source,
+    name: &Reference,
+    mut images: Vec<&mut Vec<String>>,
+) -> Result<(), ImageError> {
     if let [names] = images.as_mut_slice() {
         **names = vec![name.key()];
         return Ok(());
     }
-    let shown = |names: &&mut Vec<String>| names.first().cloned().unwrap_or_else(|| "one without a name".into());
+    let shown =
+        |names: &&mut Vec<String>| names.first().cloned().unwrap_or_else(|| "one without a name".into());
     let names = images.iter().map(shown).collect();
     Err(ArchiveError::NameAmbiguous { path: source.path().into(), names }.into())
 }
@@ -316,14 +333,16 @@ fn clean_names(source: &dyn Source, names: &[String]) -> Result<Vec<String>, Ima
     if names.is_empty() {
         return Err(ArchiveError::NameNeeded { path: source.path().into() }.into());
     }
-    let keys: Result<BTreeSet<String>, _> = names.iter().map(|name| Reference::parse(name).map(|it| it.key())).collect();
+    let keys: Result<BTreeSet<String>, _> =
+        names.iter().map(|name| Reference::parse(name).map(|it| it.key())).collect();
     Ok(keys?.into_iter().collect())
 }
 
 fn read_saved(source: &dyn Source, bytes: &[u8]) -> Result<Vec<Saved>, ImageError> {
     let what = || format!("manifest.json in {}", source.path());
     let malformed = |error| ManifestError::Malformed { what: what(), source: error };
-    let list: Vec<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(bytes).map_err(malformed)?;
+    let list: Vec<serde_json::Map<String, serde_json::Value>> =
+        serde_json::from_slice(bytes).map_err(malformed)?;
     let mut images = Vec::new();
     for mut image in list {
         // A field that is null or not there is an empty list: `docker save ID` has no names.

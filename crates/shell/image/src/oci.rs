@@ -253,7 +253,10 @@ fn bounded(what: &str, bytes: &[u8], limits: &Limits) -> Result<(), ManifestErro
 
 fn sha256(what: &str, digest: &str) -> Result<Digest, ManifestError> {
     let hex = digest.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
-    hex.ok_or_else(|| ManifestError::Algorithm { what: what.into(), digest: digest.chars().take(160).collect() })
+    hex.ok_or_else(|| ManifestError::Algorithm {
+        what: what.into(),
+        digest: digest.chars().take(160).collect(),
+    })
 }
 
 /// Reads a manifest; `what` names it in errors.
@@ -321,7 +324,11 @@ pub(crate) fn parse_config(what: &str, bytes: &[u8], limits: &Limits) -> Result<
 
 /// Reads an index; `what` names it in errors. Lines that are no images (signatures, attestations)
 /// are left out.
-pub(crate) fn parse_index(what: &str, bytes: &[u8], limits: &Limits) -> Result<Vec<IndexLine>, ManifestError> {
+pub(crate) fn parse_index(
+    what: &str,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Vec<IndexLine>, ManifestError> {
     bounded(what, bytes, limits)?;
     let read: spec::ImageIndex = serde_json::from_slice(bytes)
         .map_err(|source| ManifestError::Malformed { what: what.into(), source })?;

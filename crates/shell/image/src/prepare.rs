@@ -19,7 +19,9 @@ use crate::hash::digest_of;
 use crate::store::{locked, sweep_folders};
 use crate::tree::{Powers, Tree};
 use crate::unpack::unpack;
-use crate::{BlobError, BlobKind, BlobRef, ImageConfig, ImageError, ImageStore, LayerError, ManifestError, Platform};
+use crate::{
+    BlobError, BlobKind, BlobRef, ImageConfig, ImageError, ImageStore, LayerError, ManifestError, Platform,
+};
 
 /// An image that is ready to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +78,8 @@ fn powers(tmp: &Path) -> Result<Powers, ImageError> {
     let probe = temp_dir(tmp)?;
     match rustix::fs::setxattr(probe.path(), "trusted.skerry.probe", b"y", XattrFlags::empty()) {
         Ok(()) => Ok(Powers::Root),
-        Err(rustix::io::Errno::PERM) => Ok(Powers::User),
         Err(rustix::io::Errno::OPNOTSUPP) if nix::unistd::geteuid().is_root() => Ok(Powers::Root),
-        Err(rustix::io::Errno::OPNOTSUPP) => Ok(Powers::User),
+        Err(rustix::io::Errno::PERM | rustix::io::Errno::OPNOTSUPP) => Ok(Powers::User),
         Err(error) => Err(at("set an extended attribute in", tmp)(error)),
     }
 }

@@ -43,7 +43,9 @@ pub enum ReferenceError {
         text: String,
     },
     /// The digest is not `sha256:` and 64 hexadecimal digits.
-    #[error("`{text}` has no valid digest after `@`: expected `sha256:` and 64 hexadecimal digits in lower case")]
+    #[error(
+        "`{text}` has no valid digest after `@`: expected `sha256:` and 64 hexadecimal digits in lower case"
+    )]
     Digest {
         /// The whole text.
         text: String,
@@ -198,7 +200,9 @@ mod tests {
 
     #[test]
     fn names_that_mean_the_same_are_filed_under_one_key() {
-        for text in ["web", "web:latest", "library/web", "docker.io/library/web", "docker.io/library/web:latest"] {
+        for text in
+            ["web", "web:latest", "library/web", "docker.io/library/web", "docker.io/library/web:latest"]
+        {
             assert_eq!(key(text), "web:latest", "{text}");
         }
         assert_eq!(key("localhost:5000/a/b:V1"), "localhost:5000/a/b:V1");
@@ -207,7 +211,10 @@ mod tests {
         let pinned = Reference::parse(&format!("web:1@sha256:{hex}")).unwrap();
         assert_eq!((pinned.tag(), pinned.digest().unwrap().to_string()), (Some("1"), hex.clone()));
         assert_eq!(pinned.to_string(), format!("web:1@sha256:{hex}"));
-        assert_eq!(Reference::parse(&format!("web@sha256:{hex}")).unwrap().to_string(), format!("web@sha256:{hex}"));
+        assert_eq!(
+            Reference::parse(&format!("web@sha256:{hex}")).unwrap().to_string(),
+            format!("web@sha256:{hex}")
+        );
     }
 
     #[test]
@@ -222,12 +229,18 @@ mod tests {
             ("/a", "`/a` is not the name of an image: a part between two `/` is empty"),
             ("a/", "`a/` is not the name of an image: a part between two `/` is empty"),
             ("../etc", "`../etc` is not the name of an image: the registry is not a host name in lower case"),
-            ("a/../b", "`a/../b` is not the name of an image: every part begins and ends with a letter or a digit"),
+            (
+                "a/../b",
+                "`a/../b` is not the name of an image: every part begins and ends with a letter or a digit",
+            ),
             ("a..b", "`a..b` is not the name of an image: `..`, `___`, `._` and `_.` are not allowed"),
             ("a/b..c", "`a/b..c` is not the name of an image: `..`, `___`, `._` and `_.` are not allowed"),
             ("é", "`é` is not the name of an image: only a to z, 0 to 9, `.`, `_`, `-` and `/` are allowed"),
             ("host:x/a", "`host:x/a` is not the name of an image: the registry's port is not a number"),
-            ("web@sha256:12", "`web@sha256:12` has no valid digest after `@`: expected `sha256:` and 64 hexadecimal digits in lower case"),
+            (
+                "web@sha256:12",
+                "`web@sha256:12` has no valid digest after `@`: expected `sha256:` and 64 hexadecimal digits in lower case",
+            ),
             (long.as_str(), "the name of an image has 300 bytes, the limit is 255"),
         ] {
             assert_eq!(Reference::parse(text).unwrap_err().to_string(), expected, "{text}");

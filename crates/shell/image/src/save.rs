@@ -19,10 +19,12 @@ impl ImageStore {
         let (manifest, _) = self.manifest(&info.digest)?;
         let path = |digest| format!("blobs/sha256/{digest}");
         let layers: Vec<String> = manifest.layers.iter().map(|layer| path(layer.digest)).collect();
-        let saved = json!([{"Config": path(manifest.config.digest), "RepoTags": [info.reference], "Layers": layers}]);
+        let saved =
+            json!([{"Config": path(manifest.config.digest), "RepoTags": [info.reference], "Layers": layers}]);
         let mut tar = tar::Builder::new(out);
         let written = |source| ImageError::file("write the archive of", info.reference.as_ref(), source);
-        append(&mut tar, "oci-layout", &mut br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice(), 30).map_err(written)?;
+        append(&mut tar, "oci-layout", &mut br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice(), 30)
+            .map_err(written)?;
         for (name, bytes) in
             [("index.json", write_index([&info].into_iter())), ("manifest.json", to_bytes(&saved))]
         {
@@ -45,7 +47,12 @@ impl ImageStore {
 }
 
 /// Appends a file without owner and time: the same image gives the same archive.
-fn append(tar: &mut tar::Builder<&mut dyn Write>, name: &str, bytes: &mut dyn Read, size: u64) -> io::Result<()> {
+fn append(
+    tar: &mut tar::Builder<&mut dyn Write>,
+    name: &str,
+    bytes: &mut dyn Read,
+    size: u64,
+) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);

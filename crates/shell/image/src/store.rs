@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,14 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::blob::Blobs;
 use crate::error::at;
-use crate::files::{make_dir, remove_tree, tree_bytes};
+use crate::files::{make_dir, remove_counted, remove_tree};
 use crate::index::Index;
 use crate::limits::ADOPT_WITHIN_S;
 use crate::oci::{Config, Manifest, parse_config, parse_manifest};
-use crate::prepare::Unpacked;
-use crate::{BlobError, BlobKind, BlobRef, BlobWriter, ImageError, Limits, ManifestError, Platform, Reference};
+use crate::prepare::{Unpacked, chain_ids};
+use crate::{
+    BlobError, BlobKind, BlobRef, BlobWriter, ImageError, Limits, ManifestError, Platform, Reference,
+};
 
 /// One image that the store holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,9 @@ impl Pending {
 
     fn adopted(&self, digests: impl Iterator<Item = Digest>) {
         let mut pending = locked(&self.0);
-        digests.for_each(|digest| drop(pending.remove(&digest)));
+        for digest in digests {
+            pending.remove(&digest);
+        }
     }
 
     fn waiting(&self) -> BTreeSet<Digest> {
@@ -78,23 +82,24 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl ImageStore {
     /// Opens the store in `dir`, which is made where it is not there. Whatever an earlier process left
     /// half done is deleted. A second process that opens the same folder gets an error.
-    pub fn open(dir: PathBuf) -> Result<Self, ImageError> {
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
         Self::open_with(dir, Limits::default())
     }
 
     /// As [`ImageStore::open`], with other limits.
-    pub fn open_with(dir: PathBuf, limits: Limits) -> Result<Self, ImageError> {
-        make_dir(&dir)?;
+    pub fn open_with(dir: impl AsRef<Path>, limits: Limits) -> Result<Self, ImageError> {
+        let dir = dir.as_ref();
+        make_dir(dir)?;
         // Layers hold files with set-user-id bits, which nobody on the node may reach but containers.
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(at("protect", &dir))?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(at("protect", dir))?;
         let lock = lock(&dir.join("lock"))?;
         let tmp = dir.join("tmp");
         remove_tree(&tmp)?;
         make_dir(&tmp)?;
         Ok(Self {
-            blobs: Blobs::open(&dir)?,
-            unpacked: Unpacked::open(&dir, &tmp)?,
-            index: Mutex::new(Index::open(&dir, &tmp)?),
+            blobs: Blobs::open(dir)?,
+            unpacked: Unpacked::open(dir, &tmp)?,
+            index: Mutex::new(Index::open(dir, &tmp)?),
             limits,
             gate: RwLock::new(()),
             pending: Arc::default(),
@@ -227,25 +232,30 @@ impl ImageStore {
     }
 
     /// Deletes all blobs and folders that neither a name nor `in_use` (manifests of containers) needs;
-    /// returns the bytes freed. Blobs of an image that is still arriving stay for an hour.
+    /// returns the bytes freed. Blobs of an image that is still arriving stay for an hour. Where a manifest
+    /// in use is not here, no folder goes: which ones its containers run from cannot be known.
     pub fn prune(&self, in_use: &BTreeSet<Digest>) -> Result<u64, ImageError> {
         let _gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let mut manifests = in_use.clone();
         manifests.extend(locked(&self.index).images().map(|info| info.digest));
         let mut blobs = self.pending.waiting();
-        let mut chains = BTreeSet::new();
+        let (mut chains, mut known) = (BTreeSet::new(), true);
         for manifest in &manifests {
-            // A manifest in use that is gone (its container outlived it) needs nothing that is known.
-            if !self.has_blob(manifest) {
-                continue;
+            let has_manifest = self.has_blob(manifest);
+            let mut has_config = false;
+            if has_manifest {
+                blobs.extend(self.blobs_of(manifest)?.iter().map(|blob| blob.digest));
+                let (read, _) = self.manifest(manifest)?;
+                has_config = self.has_blob(&read.config.digest);
+                if has_config {
+                    chains.extend(chain_ids(&self.config(manifest, &read)?.diff_ids));
+                }
             }
-            blobs.extend(self.blobs_of(manifest)?.iter().map(|blob| blob.digest));
-            let (read, _) = self.manifest(manifest)?;
-            if self.has_blob(&read.config.digest) {
-                chains.extend(crate::prepare::chain_ids(&self.config(manifest, &read)?.diff_ids));
-            }
+            // A blob that went bad was deleted; its image's containers still run from folders.
+            known &= has_config || !in_use.contains(manifest);
         }
-        Ok(sweep_files(self.blobs.dir(), &blobs)? + self.unpacked.sweep(&chains)?)
+        let freed = sweep_files(self.blobs.dir(), &blobs)?;
+        Ok(if known { freed + self.unpacked.sweep(&chains)? } else { freed })
     }
 }
 
@@ -268,11 +278,9 @@ fn sweep_files(dir: &Path, keep: &BTreeSet<Digest>) -> Result<u64, ImageError> {
 /// is ever seen half deleted.
 pub(crate) fn sweep_folders(dir: &Path, tmp: &Path, keep: &BTreeSet<Digest>) -> Result<u64, ImageError> {
     sweep(dir, keep, |path| {
-        let freed = tree_bytes(path)?;
         let grave = crate::files::temp_dir(tmp)?.keep();
         fs::rename(path, &grave).map_err(at("delete", path))?;
-        remove_tree(&grave)?;
-        Ok(freed)
+        remove_counted(&grave)
     })
 }
 

@@ -17,8 +17,8 @@ use nix::dir::Dir as DirStream;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
 use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens, mkdirat,
-    mknodat, utimensat,
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, futimens,
+    mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{
@@ -165,13 +165,17 @@ impl<'a> Tree<'a> {
         Ok(folder)
     }
 
-    /// The folder that a way leads to; an error where it is not there.
-    pub(crate) fn existing_folder(&self, parts: &[&[u8]]) -> Result<Rc<Folder>, LayerError> {
+    /// The folder that a way leads to; `None` where it is not there.
+    pub(crate) fn existing_folder(&self, parts: &[&[u8]]) -> Result<Option<Rc<Folder>>, LayerError> {
         let path = parts.join(&b'/');
         if path.is_empty() {
-            return Ok(Rc::clone(&self.root));
+            return Ok(Some(Rc::clone(&self.root)));
         }
-        Ok(Rc::new(self.resolve(&path).map_err(failed("open the folder", &path))?))
+        match self.resolve(&path) {
+            Ok(folder) => Ok(Some(Rc::new(folder))),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(error) => Err(failed("open the folder", &path)(error)),
+        }
     }
 
     fn resolve(&self, path: &[u8]) -> Result<Folder, Errno> {
@@ -279,7 +283,13 @@ impl<'a> Tree<'a> {
         None
     }
 
-    fn make_folder(&mut self, here: &Folder, name: &[u8], meta: Meta, covers: bool) -> Result<Folder, LayerError> {
+    fn make_folder(
+        &mut self,
+        here: &Folder,
+        name: &[u8],
+        meta: Meta,
+        covers: bool,
+    ) -> Result<Folder, LayerError> {
         let depth = self.made.get(&here.inode).map_or(0, |made| made.depth) + 1;
         if depth > DEPTH_MAX {
             return Err(LayerError::Limit { what: "folders inside folders", limit: DEPTH_MAX.into() });
@@ -321,7 +331,8 @@ impl<'a> Tree<'a> {
     pub(crate) fn put_file(&mut self, here: &Folder, name: &[u8]) -> Result<File, LayerError> {
         self.clear(here, name)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&here.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("make", name))?;
+        let fd =
+            openat(&here.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(failed("make", name))?;
         Ok(File::from(fd))
     }
 
@@ -389,8 +400,8 @@ impl<'a> Tree<'a> {
         here: &Folder,
         name: &[u8],
         (there, target): (&Folder, &[u8]),
+        refused: impl Fn(&'static str) -> LayerError,
     ) -> Result<(), LayerError> {
-        let refused = |why| LayerError::HardLink { name: show(name), target: show(target), why };
         if here.inode == there.inode && name == target {
             return Err(refused("it is the link itself"));
         }
@@ -402,7 +413,8 @@ impl<'a> Tree<'a> {
             Some(_) => return Err(refused("it is neither a file nor a link")),
         }
         self.clear(here, name)?;
-        linkat(&there.fd, target, &here.fd, name, LinkatFlags::empty()).map_err(failed("make the hard link", name))
+        linkat(&there.fd, target, &here.fd, name, LinkatFlags::empty())
+            .map_err(failed("make the hard link", name))
     }
 
     /// Hides what the layers below have under a name. What this layer has there stays: a folder then
@@ -451,7 +463,13 @@ impl<'a> Tree<'a> {
         self.set_overlay(&readable(folder, name)?, "opaque", b"y", name)
     }
 
-    fn set_overlay(&self, fd: impl AsFd, attribute: &str, value: &[u8], name: &[u8]) -> Result<(), LayerError> {
+    fn set_overlay(
+        &self,
+        fd: impl AsFd,
+        attribute: &str,
+        value: &[u8],
+        name: &[u8],
+    ) -> Result<(), LayerError> {
         rustix::fs::fsetxattr(fd, self.powers.overlay(attribute), value, XattrFlags::empty())
             .map_err(failed("set overlayfs' attribute of", name))
     }
@@ -503,15 +521,19 @@ impl<'a> Tree<'a> {
     }
 
     /// Gives all folders what their entries said, the deepest first.
-    pub(crate) fn finish(mut self) -> Result<(), LayerError> {
+    pub(crate) fn finish(self) -> Result<(), LayerError> {
         let mut order: Vec<(u32, u64)> = self.made.iter().map(|(inode, made)| (made.depth, *inode)).collect();
         order.sort_unstable_by(|a, b| b.cmp(a));
         for (_, inode) in order {
             let parts = self.parts(inode);
             let folder = self.walk(&parts)?;
-            let made = self.made.get_mut(&inode).expect("it was listed from there");
-            let meta = std::mem::replace(&mut made.meta, Meta::implied());
             let name = parts.join(&b'/');
+            let mut meta = self.made[&inode].meta.clone();
+            if inode == self.root.inode && self.powers == Powers::User {
+                // Or its owner could not move it to its place. The root that a container sees takes its
+                // mode from the container's own layer.
+                meta.mode |= 0o700;
+            }
             self.finish_file(&readable(&folder, &name)?, &name, &meta)?;
         }
         Ok(())
@@ -532,8 +554,10 @@ impl<'a> Tree<'a> {
     /// one.
     fn walk(&self, parts: &[&[u8]]) -> Result<Rc<Folder>, LayerError> {
         let path = parts.join(&b'/');
-        if path.len() <= PATH_BYTES_MAX {
-            return self.existing_folder(parts);
+        if path.len() <= PATH_BYTES_MAX
+            && let Some(folder) = self.existing_folder(parts)?
+        {
+            return Ok(folder);
         }
         let mut here = Rc::clone(&self.root);
         for part in parts {
@@ -553,4 +577,36 @@ fn open_folder(here: &Folder, name: &[u8]) -> Result<Folder, Errno> {
 fn readable(folder: &Folder, name: &[u8]) -> Result<OwnedFd, LayerError> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     openat(&folder.fd, ".", flags, Mode::empty()).map_err(failed("open the folder", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn where_devices_are_forbidden_whiteouts_are_files_with_an_attribute() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = nix::fcntl::open(dir.path(), OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).unwrap();
+        let powers = if nix::unistd::geteuid().is_root() { Powers::Root } else { Powers::User };
+        let mut tree = Tree::new(root, &[], powers).unwrap();
+        tree.device_whiteouts = false;
+        let folder = tree.folder(&[b"d"]).unwrap();
+        tree.put_whiteout(&folder, b"w").unwrap();
+        tree.put_whiteout(&folder, b"w").unwrap();
+        // What comes later under the name takes its place.
+        tree.put_whiteout(&folder, b"f").unwrap();
+        drop(tree.put_file(&folder, b"f").unwrap());
+        tree.finish().unwrap();
+        let get = |path: &str, attribute: &str| {
+            let mut value = [0; 4];
+            let read = rustix::fs::getxattr(dir.path().join(path), powers.overlay(attribute), &mut value);
+            read.map(|length| value[..length].to_vec())
+        };
+        assert_eq!(get("d/w", "whiteout").unwrap(), b"y");
+        assert_eq!(get("d", "opaque").unwrap(), b"x");
+        assert_eq!(std::fs::metadata(dir.path().join("d/w")).unwrap().size(), 0);
+        assert!(get("d/f", "whiteout").is_err());
+    }
 }

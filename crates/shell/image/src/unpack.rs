@@ -15,6 +15,7 @@ use crate::Limits;
 use crate::hash::{CHUNK_BYTES, Hasher, Tap};
 use crate::layer::decompress;
 use crate::limits::{ENTRY_HEADER_BYTES_MAX, ENTRY_XATTR_BYTES_MAX, PART_BYTES_MAX, PATH_BYTES_MAX};
+use crate::pax;
 use crate::tree::{Folder, Meta, Tree};
 
 /// Letters of a name that are shown in an error.
@@ -144,8 +145,8 @@ struct Watch {
     plain: Hasher,
     blob: Rc<RefCell<Hasher>>,
     limits: Limits,
-    /// Bytes that headers may still take; `None` while contents are read.
-    header_b: Option<u64>,
+    /// The headers of the entry that comes next, as they are read; `None` while contents are.
+    headers: Option<Vec<u8>>,
     /// Bytes of files made, which sparse entries make larger than the stream.
     made_b: u64,
     ended: bool,
@@ -170,10 +171,12 @@ impl Watch {
     fn passed(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
         self.plain.update(bytes);
         self.ended = bytes.is_empty();
-        if let Some(left) = self.header_b {
+        if let Some(headers) = &mut self.headers {
+            headers.extend_from_slice(bytes);
             let limit = ENTRY_HEADER_BYTES_MAX;
-            let over = LayerError::Limit { what: "bytes of headers for one entry", limit };
-            self.header_b = Some(left.checked_sub(bytes.len() as u64).ok_or(over)?);
+            if headers.len() as u64 > limit {
+                return Err(LayerError::Limit { what: "bytes of headers for one entry", limit });
+            }
         }
         self.check()
     }
@@ -202,7 +205,7 @@ pub(crate) fn unpack(blob: impl Read, tree: Tree<'_>, limits: &Limits) -> Result
         plain: Hasher::default(),
         blob: Rc::clone(&blob_hash),
         limits: limits.clone(),
-        header_b: None,
+        headers: None,
         made_b: 0,
         ended: false,
         tripped: None,
@@ -231,9 +234,12 @@ impl Unpacker<'_> {
     fn run(&mut self, archive: &mut tar::Archive<impl Read>) -> Result<(), LayerError> {
         let mut entries = archive.entries().map_err(|source| self.broken(source, "its first header"))?;
         loop {
-            self.watch.borrow_mut().header_b = Some(ENTRY_HEADER_BYTES_MAX);
+            // Contents were read to their end; what fills their last block comes before the headers.
+            let filling =
+                self.watch.borrow().plain.bytes().next_multiple_of(512) - self.watch.borrow().plain.bytes();
+            self.watch.borrow_mut().headers = Some(Vec::new());
             let next = entries.next();
-            self.watch.borrow_mut().header_b = None;
+            let headers = self.watch.borrow_mut().headers.take().unwrap_or_default();
             let Some(entry) = next else { return Ok(()) };
             let mut entry = entry.map_err(|source| self.broken(source, "a header"))?;
             self.entries += 1;
@@ -241,8 +247,14 @@ impl Unpacker<'_> {
             if self.entries > limit {
                 return Err(LayerError::Limit { what: "entries", limit });
             }
-            let name = entry.path_bytes().into_owned();
-            self.apply(&mut entry, &name)?;
+            let headers =
+                usize::try_from(filling).ok().and_then(|filling| headers.get(filling..)).unwrap_or_default();
+            let said = Said::read(&entry, headers).map_err(|why| {
+                let source = io::Error::new(io::ErrorKind::InvalidData, why);
+                LayerError::Format { entries: self.entries - 1, source }
+            })?;
+            let name = said.name.clone();
+            self.apply(&mut entry, &said)?;
             // What an entry has besides its file is passed over here, where headers' bytes are not
             // counted.
             let place = show(&name);
@@ -272,7 +284,8 @@ impl Unpacker<'_> {
         }
     }
 
-    fn apply(&mut self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> Result<(), LayerError> {
+    fn apply(&mut self, entry: &mut tar::Entry<'_, impl Read>, said: &Said<'_>) -> Result<(), LayerError> {
+        let name = said.name.as_slice();
         let kind = entry.header().entry_type();
         if kind.is_pax_global_extensions() {
             return Ok(()); // `git archive` writes its commit there; it says nothing of any file.
@@ -287,7 +300,7 @@ impl Unpacker<'_> {
             if !is_folder {
                 return Err(LayerError::Name { name: show(name), why: "only a folder can be the root" });
             }
-            let meta = self.meta(entry, name)?;
+            let meta = self.meta(entry, said)?;
             self.tree.put_root(meta);
             return Ok(());
         };
@@ -298,7 +311,7 @@ impl Unpacker<'_> {
             return self.whiteout(way, last, name);
         }
         let refused = |kind| Err(LayerError::Kind { name: show(name), kind });
-        let meta = self.meta(entry, name)?;
+        let meta = self.meta(entry, said)?;
         match kind {
             _ if is_folder => {
                 let here = self.tree.folder(way)?;
@@ -309,20 +322,19 @@ impl Unpacker<'_> {
                 self.file(entry, (&here, last), name, &meta)
             }
             tar::EntryType::Symlink => {
-                let target = target(entry, name)?;
+                let target = target(said)?;
                 let here = self.tree.folder(way)?;
                 self.tree.put_link(&here, last, &target, &meta)
             }
             tar::EntryType::Link => {
-                let target = target(entry, name)?;
+                let target = target(said)?;
                 let parts = split(&target, name)?;
-                let Some((to, way_to)) = parts.split_last() else {
-                    let why = "it is the root";
-                    return Err(LayerError::HardLink { name: show(name), target: show(&target), why });
-                };
-                let there = self.tree.existing_folder(way_to)?;
+                let refused = |why| LayerError::HardLink { name: show(name), target: show(&target), why };
+                let (to, way_to) = parts.split_last().ok_or_else(|| refused("it is the root"))?;
+                let there =
+                    self.tree.existing_folder(way_to)?.ok_or_else(|| refused("it is not in this layer"))?;
                 let here = self.tree.folder(way)?;
-                self.tree.put_hard_link(&here, last, (&there, to))
+                self.tree.put_hard_link(&here, last, (&there, to), refused)
             }
             tar::EntryType::Fifo => {
                 let here = self.tree.folder(way)?;
@@ -374,38 +386,43 @@ impl Unpacker<'_> {
         self.tree.finish_file(&file, name, meta)
     }
 
-    /// What the headers say of a file.
-    fn meta(&self, entry: &mut tar::Entry<'_, impl Read>, name: &[u8]) -> Result<Meta, LayerError> {
-        let entries = self.entries;
+    /// What the headers say of a file besides its contents.
+    fn meta(&self, entry: &tar::Entry<'_, impl Read>, said: &Said<'_>) -> Result<Meta, LayerError> {
+        let (entries, name) = (self.entries, said.name.as_slice());
         let format = |source| LayerError::Format { entries, source };
+        let refused = |why| LayerError::Name { name: show(name), why };
         let header = entry.header();
-        let id = |id: io::Result<u64>| {
+        let id = |key: &str, id: io::Result<u64>| {
+            let id = match said.get(key) {
+                Some(text) => std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()),
+                None => Some(id.map_err(format)?),
+            };
             // The largest value means "leave it as it is" to the kernel.
-            let id = u32::try_from(id.map_err(format)?).ok().filter(|id| *id != u32::MAX);
-            id.ok_or_else(|| LayerError::Name { name: show(name), why: "its owner is not a user or group number" })
+            let id = id.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| refused("its owner is not a user or group number"))
         };
-        let (mode, uid, gid) = (header.mode().map_err(format)? & 0o7777, id(header.uid())?, id(header.gid())?);
-        let seconds = header.mtime().map_err(format)?;
-        let mut meta = Meta { mode, uid, gid, mtime: time(seconds, 0), xattrs: Vec::new() };
+        let mode = header.mode().map_err(format)? & 0o7777;
+        let (uid, gid) = (id("uid", header.uid())?, id("gid", header.gid())?);
+        let mtime = match said.get("mtime") {
+            Some(text) => parse_time(text).ok_or_else(|| refused("its time is not a number"))?,
+            None => time(header.mtime().map_err(format)?),
+        };
+        let mut meta = Meta { mode, uid, gid, mtime, xattrs: Vec::new() };
         let mut bytes = 0;
-        for record in entry.pax_extensions().map_err(format)?.into_iter().flatten() {
-            let record = record.map_err(format)?;
-            let (Ok(key), value) = (record.key(), record.value_bytes()) else { continue };
-            if key == "mtime" {
-                meta.mtime = parse_time(value)
-                    .ok_or_else(|| LayerError::Name { name: show(name), why: "its time is not a number" })?;
-            } else if key.starts_with("GNU.sparse.") {
+        for (key, value) in &said.records {
+            let Ok(key) = std::str::from_utf8(key) else { continue };
+            if key.starts_with("GNU.sparse.") {
                 return Err(LayerError::Kind { name: show(name), kind: "a sparse file in the form of PAX" });
-            } else if let Some(key) = key.strip_prefix("SCHILY.xattr.") {
-                if key.starts_with("trusted.overlay.") || key.starts_with("user.overlay.") {
-                    return Err(LayerError::Attribute { name: show(name), key: show(key.as_bytes()) });
-                }
-                // Others (labels of SELinux, access lists of another machine's users) are about the
-                // machine that the layer was made on.
-                if key == "security.capability" || key.starts_with("user.") {
-                    bytes += key.len() + value.len();
-                    meta.xattrs.push((key.into(), value.to_vec()));
-                }
+            }
+            let Some(key) = key.strip_prefix("SCHILY.xattr.") else { continue };
+            if key.starts_with("trusted.overlay.") || key.starts_with("user.overlay.") {
+                return Err(LayerError::Attribute { name: show(name), key: show(key.as_bytes()) });
+            }
+            // Others (labels of SELinux, access lists of another machine's users) are about the machine
+            // that the layer was made on.
+            if (key == "security.capability" || key.starts_with("user.")) && !key.contains('\0') {
+                bytes += key.len() + value.len();
+                meta.xattrs.push((key.into(), value.to_vec()));
             }
         }
         if bytes > ENTRY_XATTR_BYTES_MAX {
@@ -413,6 +430,38 @@ impl Unpacker<'_> {
             return Err(LayerError::Limit { what: "bytes of extended attributes for one entry", limit });
         }
         Ok(meta)
+    }
+}
+
+/// What the headers of one entry say in all.
+struct Said<'h> {
+    name: Vec<u8>,
+    target: Vec<u8>,
+    records: Vec<(&'h [u8], &'h [u8])>,
+}
+
+impl<'h> Said<'h> {
+    fn read(entry: &tar::Entry<'_, impl Read>, headers: &'h [u8]) -> Result<Self, &'static str> {
+        let records = pax::records(headers).ok_or("a PAX record is broken")?;
+        let mut said = Self { name: Vec::new(), target: Vec::new(), records };
+        let own = |key: &str| said.get(key).map(<[u8]>::to_vec);
+        let name = own("path").unwrap_or_else(|| entry.path_bytes().into_owned());
+        let target =
+            own("linkpath").unwrap_or_else(|| entry.link_name_bytes().unwrap_or_default().into_owned());
+        // Where readers of one archive see contents begin in different places, one of them is deceived.
+        if let Some(size) = said.get("size")
+            && size != entry.size().to_string().as_bytes()
+        {
+            return Err("two headers differ on the size of an entry");
+        }
+        (said.name, said.target) = (name, target);
+        Ok(said)
+    }
+
+    /// The last record of a key, which is the one that counts; an empty one takes back those before.
+    fn get(&self, key: &str) -> Option<&'h [u8]> {
+        let found = self.records.iter().rev().find(|(name, _)| *name == key.as_bytes());
+        found.map(|(_, value)| *value).filter(|value| !value.is_empty())
     }
 }
 
@@ -440,19 +489,19 @@ fn split<'n>(path: &'n [u8], name: &[u8]) -> Result<Vec<&'n [u8]>, LayerError> {
     Ok(parts)
 }
 
-fn target(entry: &tar::Entry<'_, impl Read>, name: &[u8]) -> Result<Vec<u8>, LayerError> {
-    let refused = |why| Err(LayerError::Name { name: show(name), why });
-    match entry.link_name_bytes().as_deref() {
-        None | Some(b"") => refused("it is a link to nothing"),
-        Some(target) if target.contains(&0) => refused("its target holds a zero byte"),
-        Some(target) if target.len() > PATH_BYTES_MAX => refused("its target is longer than 4095 bytes"),
-        Some(target) => Ok(target.to_vec()),
+fn target(said: &Said<'_>) -> Result<Vec<u8>, LayerError> {
+    let refused = |why| Err(LayerError::Name { name: show(&said.name), why });
+    match said.target.as_slice() {
+        b"" => refused("it is a link to nothing"),
+        target if target.contains(&0) => refused("its target holds a zero byte"),
+        target if target.len() > PATH_BYTES_MAX => refused("its target is longer than 4095 bytes"),
+        target => Ok(target.to_vec()),
     }
 }
 
 /// A time later than the kernel can say is the latest that it can.
-fn time(seconds: u64, nanoseconds: i64) -> TimeSpec {
-    TimeSpec::new(i64::try_from(seconds).unwrap_or(i64::MAX), nanoseconds)
+fn time(seconds: u64) -> TimeSpec {
+    TimeSpec::new(i64::try_from(seconds).unwrap_or(i64::MAX), 0)
 }
 
 /// PAX' time: seconds, perhaps with a fraction, perhaps before 1970.

@@ -1,4 +1,5 @@
 //! Images come in by every format and leave by one; digests stay.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
@@ -9,6 +10,8 @@ use common::*;
 use image::{ImageConfig, Platform};
 use serde_json::json;
 
+type Files = BTreeMap<String, Vec<u8>>;
+
 fn web() -> Image {
     let base = tar_of(&[dir("bin/"), file("bin/web", "#!").mode(0o755), dir("etc/"), file("etc/old", "x")]);
     let top = tar_of(&[dir("etc/"), file("etc/.wh.old", ""), file("etc/new", "y")]);
@@ -16,7 +19,7 @@ fn web() -> Image {
 }
 
 /// What `docker save` wrote before version 25. The second layer is a link to the first where equal.
-fn docker_archive(image: &Image, names: serde_json::Value, prefix: &str) -> Vec<u8> {
+fn docker_archive(image: &Image, names: &serde_json::Value, prefix: &str) -> Vec<u8> {
     let config = format!("{}.json", sha256(&image.config));
     let mut entries = vec![file(&config, &String::from_utf8(image.config.clone()).unwrap())];
     let mut layers = Vec::new();
@@ -43,7 +46,9 @@ fn an_oci_layout_is_read_as_a_folder_a_tar_and_a_compressed_tar_with_the_same_di
     let archive = tar_files(&files);
     let world = World::new();
     write_files(&world.path("layout"), &files);
-    for (name, bytes) in [("a.tar", archive.clone()), ("a.tar.gz", gzip(&archive)), ("a.tar.zst", zstd(&archive))] {
+    for (name, bytes) in
+        [("a.tar", archive.clone()), ("a.tar.gz", gzip(&archive)), ("a.tar.zst", zstd(&archive))]
+    {
         fs::write(world.path(name), bytes).unwrap();
     }
     for name in ["layout", "a.tar", "a.tar.gz", "a.tar.zst"] {
@@ -87,7 +92,7 @@ fn an_old_docker_archive_is_read_and_layers_that_are_links_are_found() {
     let layer = plain(tar_of(&[file("a", "1")]));
     let image = image_of(vec![layer.clone(), plain(tar_of(&[file("b", "2")])), layer]);
     let world = World::new();
-    let archive = docker_archive(&image, json!(["web:1", "docker.io/library/web:2"]), "");
+    let archive = docker_archive(&image, &json!(["web:1", "docker.io/library/web:2"]), "");
     let infos = world.store.load_reader(&mut gzip(&archive).as_slice(), None).unwrap();
     let names: Vec<&str> = infos.iter().map(|it| it.reference.as_str()).collect();
     assert_eq!(names, ["web:1", "web:2"]);
@@ -106,7 +111,8 @@ fn a_new_docker_archive_is_read_with_its_names() {
     let image = web();
     let blob = |bytes: &[u8]| format!("blobs/sha256/{}", sha256(bytes));
     let layers: Vec<String> = image.layers.iter().map(|it| blob(&it.blob)).collect();
-    let manifest = json!([{"Config": blob(&image.config), "RepoTags": ["web:1", "web:stable"], "Layers": layers}]);
+    let manifest =
+        json!([{"Config": blob(&image.config), "RepoTags": ["web:1", "web:stable"], "Layers": layers}]);
     let mut line = image.line(Some("1"), None);
     line["annotations"]["io.containerd.image.name"] = json!("docker.io/library/web:1");
     let mut files = layout_files(&[&image], index_of(&[line.clone()]));
@@ -138,20 +144,24 @@ fn of_several_platforms_the_one_of_this_node_is_taken_and_of_none_the_others_are
     let infos = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap();
     assert_eq!((infos[0].digest, infos[0].reference.as_str()), (ours.digest(), "many:1"));
     // Side by side in one index.
-    let files = layout_files(&[&ours, &other], index_of(&[
-        other.line(Some("flat:1"), Some(&s390x)), ours.line(Some("flat:1"), Some(&this)),
-    ]));
+    let files = layout_files(
+        &[&ours, &other],
+        index_of(&[other.line(Some("flat:1"), Some(&s390x)), ours.line(Some("flat:1"), Some(&this))]),
+    );
     let infos = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap();
     assert_eq!((infos.len(), infos[0].digest), (1, ours.digest()));
     // None of them ours.
     let third = image_for(layer("third"), &mips);
-    let files = layout_files(&[&other, &third], index_of(&[
-        other.line(Some("x:1"), Some(&s390x)), third.line(Some("x:1"), Some(&mips)),
-    ]));
+    let files = layout_files(
+        &[&other, &third],
+        index_of(&[other.line(Some("x:1"), Some(&s390x)), third.line(Some("x:1"), Some(&mips))]),
+    );
     let error = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("the image in the uploaded archive is for linux/mips64le/v2, linux/s390x; this node runs {this}")
+        format!(
+            "the image in the uploaded archive is for linux/mips64le/v2, linux/s390x; this node runs {this}"
+        )
     );
     // Alone it may come in, for other nodes; it does not run here.
     let digest = load_image(&world, &other);
@@ -196,7 +206,10 @@ fn a_saved_image_loads_elsewhere_with_identical_digests() {
     assert_eq!(infos, from.store.list());
     assert_eq!(infos[0].digest, digest);
     assert_eq!(to.store.blobs_of(&digest).unwrap(), from.store.blobs_of(&digest).unwrap());
-    assert_eq!(from.store.save("none:1", &mut Vec::new()).unwrap_err().to_string(), "there is no image `none:1` here");
+    assert_eq!(
+        from.store.save("none:1", &mut Vec::new()).unwrap_err().to_string(),
+        "there is no image `none:1` here"
+    );
 }
 
 #[test]
@@ -204,7 +217,7 @@ fn archives_that_are_no_images_or_lack_a_part_say_which() {
     let image = web();
     let line = |name| image.line(name, None);
     let files = layout_files(&[&image], index_of(&[line(Some("web:1"))]));
-    let changed = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let changed = |change: &dyn Fn(&mut Files)| {
         let mut files = files.clone();
         change(&mut files);
         tar_files(&files)
@@ -216,23 +229,122 @@ fn archives_that_are_no_images_or_lack_a_part_say_which() {
     let one = plain(tar_of(&[file("a", "1")]));
     let swapped = Layer { diff_id: sha256(b"else"), ..one.clone() };
     for (what, archive, expected) in [
-        ("nothing", Vec::new(), format!("{a} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json")),
-        ("some tar", tar_of(&[file("x", "y")]), format!("{a} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json")),
-        ("no manifest", changed(&|it| drop(it.remove(&manifest))), format!("{a} has no `{manifest}`, which its manifest names")),
-        ("no layer", changed(&|it| drop(it.remove(&layer))), format!("{a} has no `{layer}`, which its manifest names")),
-        ("another layer", changed(&|it| drop(it.insert(layer.clone(), wrong_layer.clone()))), format!("the bytes said to be sha256:{} are sha256:{}", sha256(&image.layers[0].blob), sha256(&wrong_layer))),
-        ("a longer layer", changed(&|it| it.get_mut(&layer).unwrap().push(0)), format!("blob sha256:{} has {} bytes, {} were announced", sha256(&image.layers[0].blob), image.layers[0].blob.len() + 1, image.layers[0].blob.len())),
-        ("another manifest", changed(&|it| drop(it.insert(manifest.clone(), b"{}".to_vec()))), format!("the bytes said to be sha256:{} are sha256:{}", image.digest(), sha256(b"{}"))),
-        ("broken index", changed(&|it| drop(it.insert("index.json".into(), b"{".to_vec()))), format!("index.json in {a} does not decode")),
-        ("no name", changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(None)])))), format!("{a} does not say what its image is called: give it a name")),
-        ("only a tag", changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(Some("latest"))])))), format!("{a} does not say what its image is called: give it a name")),
-        ("a bad name", changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(Some("We b:1"))])))), "`We b:1` is not the name of an image: upper case is not allowed (tags may have it)".into()),
-        ("docker: no layer", tar_of(&[file("c", &String::from_utf8(image.config.clone()).unwrap()), file("manifest.json", &json!([{"Config": "c", "RepoTags": ["a:1"], "Layers": ["x", "../y"]}]).to_string())]), format!("{a} has no `x`, which its manifest names")),
-        ("docker: another diff_id", docker_archive(&image_of(vec![swapped]), json!(["a:1"]), ""), format!("`0/layer.tar` in {a} is sha256:{}, the configuration names sha256:{}", one.diff_id, sha256(b"else"))),
-        ("docker: no names", docker_archive(&image_of(vec![one.clone()]), json!(null), ""), format!("{a} does not say what its image is called: give it a name")),
-        ("docker: no config", tar_of(&[file("manifest.json", "[{}]")]), format!("manifest.json in {a} does not decode")),
-        ("cut off", { let mut it = tar_files(&files); it.truncate(it.len() / 2); it }, format!("{a} cannot be read as an archive")),
-        ("gzip cut off", { let mut it = gzip(&tar_files(&files)); it.truncate(it.len() / 2); it }, format!("{a} cannot be read as an archive")),
+        (
+            "nothing",
+            Vec::new(),
+            format!(
+                "{a} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json"
+            ),
+        ),
+        (
+            "some tar",
+            tar_of(&[file("x", "y")]),
+            format!(
+                "{a} is neither a docker-archive nor an OCI layout: it has no manifest.json and no index.json"
+            ),
+        ),
+        (
+            "no manifest",
+            changed(&|it| drop(it.remove(&manifest))),
+            format!("{a} has no `{manifest}`, which its manifest names"),
+        ),
+        (
+            "no layer",
+            changed(&|it| drop(it.remove(&layer))),
+            format!("{a} has no `{layer}`, which its manifest names"),
+        ),
+        (
+            "another layer",
+            changed(&|it| drop(it.insert(layer.clone(), wrong_layer.clone()))),
+            format!(
+                "the bytes said to be sha256:{} are sha256:{}",
+                sha256(&image.layers[0].blob),
+                sha256(&wrong_layer)
+            ),
+        ),
+        (
+            "a longer layer",
+            changed(&|it| it.get_mut(&layer).unwrap().push(0)),
+            format!(
+                "blob sha256:{} has {} bytes, {} were announced",
+                sha256(&image.layers[0].blob),
+                image.layers[0].blob.len() + 1,
+                image.layers[0].blob.len()
+            ),
+        ),
+        (
+            "another manifest",
+            changed(&|it| drop(it.insert(manifest.clone(), b"{}".to_vec()))),
+            format!("the bytes said to be sha256:{} are sha256:{}", image.digest(), sha256(b"{}")),
+        ),
+        (
+            "broken index",
+            changed(&|it| drop(it.insert("index.json".into(), b"{".to_vec()))),
+            format!("index.json in {a} does not decode"),
+        ),
+        (
+            "no name",
+            changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(None)])))),
+            format!("{a} does not say what its image is called: give it a name"),
+        ),
+        (
+            "only a tag",
+            changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(Some("latest"))])))),
+            format!("{a} does not say what its image is called: give it a name"),
+        ),
+        (
+            "a bad name",
+            changed(&|it| drop(it.insert("index.json".into(), index_of(&[line(Some("We b:1"))])))),
+            "`We b:1` is not the name of an image: upper case is not allowed (tags may have it)".into(),
+        ),
+        (
+            "docker: no layer",
+            tar_of(&[
+                file("c", &String::from_utf8(image.config.clone()).unwrap()),
+                file(
+                    "manifest.json",
+                    &json!([{"Config": "c", "RepoTags": ["a:1"], "Layers": ["x", "../y"]}]).to_string(),
+                ),
+            ]),
+            format!("{a} has no `x`, which its manifest names"),
+        ),
+        (
+            "docker: another diff_id",
+            docker_archive(&image_of(vec![swapped]), &json!(["a:1"]), ""),
+            format!(
+                "`0/layer.tar` in {a} is sha256:{}, the configuration names sha256:{}",
+                one.diff_id,
+                sha256(b"else")
+            ),
+        ),
+        (
+            "docker: no names",
+            docker_archive(&image_of(vec![one.clone()]), &json!(null), ""),
+            format!("{a} does not say what its image is called: give it a name"),
+        ),
+        (
+            "docker: no config",
+            tar_of(&[file("manifest.json", "[{}]")]),
+            format!("manifest.json in {a} does not decode"),
+        ),
+        (
+            "cut off",
+            {
+                let mut it = tar_files(&files);
+                it.truncate(it.len() / 2);
+                it
+            },
+            format!("{a} cannot be read as an archive"),
+        ),
+        (
+            "gzip cut off",
+            {
+                let mut it = gzip(&tar_files(&files));
+                it.truncate(it.len() / 2);
+                it
+            },
+            format!("{a} cannot be read as an archive"),
+        ),
     ] {
         let world = World::new();
         let error = world.store.load_reader(&mut archive.as_slice(), None).unwrap_err();
@@ -244,7 +356,10 @@ fn archives_that_are_no_images_or_lack_a_part_say_which() {
 #[test]
 fn one_name_is_not_given_to_several_images() {
     let (one, two) = (web(), image_of(vec![plain(tar_of(&[file("a", "1")]))]));
-    let files = layout_files(&[&one, &two], index_of(&[one.line(Some("one:1"), None), two.line(Some("two:1"), None)]));
+    let files = layout_files(
+        &[&one, &two],
+        index_of(&[one.line(Some("one:1"), None), two.line(Some("two:1"), None)]),
+    );
     let world = World::new();
     let error = world.store.load_reader(&mut tar_files(&files).as_slice(), Some("x")).unwrap_err();
     assert_eq!(
@@ -268,7 +383,11 @@ fn a_layout_cannot_lead_out_of_its_own_folder() {
     // An unpacked docker-archive names its files itself.
     let dir = world.path("docker");
     fs::create_dir(&dir).unwrap();
-    fs::write(dir.join("manifest.json"), r#"[{"Config": "../../../../etc/passwd", "RepoTags": ["a:1"], "Layers": []}]"#).unwrap();
+    fs::write(
+        dir.join("manifest.json"),
+        r#"[{"Config": "../../../../etc/passwd", "RepoTags": ["a:1"], "Layers": []}]"#,
+    )
+    .unwrap();
     let error = world.store.load(&dir, None).unwrap_err();
     assert!(chain(&error).starts_with("cannot open "), "{}", chain(&error));
 }
@@ -279,10 +398,29 @@ fn limits_of_archives_manifests_and_layer_counts_hold() {
     let files = layout_files(&[&image], index_of(&[image.line(Some("web:1"), None)]));
     let archive = tar_files(&files);
     for (limits, expected) in [
-        (image::Limits { archive_bytes: 1_000, ..Default::default() }, "the uploaded archive has more than 1000 bytes".to_owned()),
-        (image::Limits { json_bytes: 100, ..Default::default() }, "`index.json` in the uploaded archive has more than 100 bytes".into()),
-        (image::Limits { layers: 1, ..Default::default() }, format!("manifest sha256:{} in the uploaded archive has 2 layers, the limit is 1", image.digest())),
-        (image::Limits { blob_bytes: 10, ..Default::default() }, format!("blob sha256:{} has {} bytes, the limit is 10", sha256(&image.layers[0].blob), image.layers[0].blob.len())),
+        (
+            image::Limits { archive_bytes: 1_000, ..Default::default() },
+            "the uploaded archive has more than 1000 bytes".to_owned(),
+        ),
+        (
+            image::Limits { json_bytes: 100, ..Default::default() },
+            "`index.json` in the uploaded archive has more than 100 bytes".into(),
+        ),
+        (
+            image::Limits { layers: 1, ..Default::default() },
+            format!(
+                "manifest sha256:{} in the uploaded archive has 2 layers, the limit is 1",
+                image.digest()
+            ),
+        ),
+        (
+            image::Limits { blob_bytes: 10, ..Default::default() },
+            format!(
+                "blob sha256:{} has {} bytes, the limit is 10",
+                sha256(&image.layers[0].blob),
+                image.layers[0].blob.len()
+            ),
+        ),
     ] {
         let world = World::with(limits);
         let error = world.store.load_reader(&mut archive.as_slice(), None).unwrap_err();

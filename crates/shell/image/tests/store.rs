@@ -1,4 +1,5 @@
 //! The store over time: transfers between peers, damage, crashes, several threads, cleaning up.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
@@ -72,11 +73,17 @@ fn a_blob_of_another_size_or_digest_leaves_nothing() {
     let mut writer = world.store.blob_writer(&digest, 5).unwrap();
     writer.write_all(b"jello").unwrap();
     let error = writer.finish().unwrap_err();
-    assert_eq!(error.to_string(), format!("the bytes said to be sha256:{digest} are sha256:{}", sha256(b"jello")));
+    assert_eq!(
+        error.to_string(),
+        format!("the bytes said to be sha256:{digest} are sha256:{}", sha256(b"jello"))
+    );
     assert!(!world.store.has_blob(&digest) && world.leftovers().is_empty());
     assert!(list(&world.store_path().join("blobs/sha256")).is_empty());
     let error = world.store.blob_writer(&digest, u64::MAX).unwrap_err();
-    assert_eq!(error.to_string(), format!("blob sha256:{digest} has {} bytes, the limit is {}", u64::MAX, 32_u64 << 30));
+    assert_eq!(
+        error.to_string(),
+        format!("blob sha256:{digest} has {} bytes, the limit is {}", u64::MAX, 32_u64 << 30)
+    );
     let mut writer = world.store.blob_writer(&digest, 5).unwrap();
     writer.write_all(b"hello").unwrap();
     writer.finish().unwrap();
@@ -155,7 +162,7 @@ fn what_a_crash_left_is_cleaned_up_and_all_else_is_found_again() {
     // A transfer and an unpacking that were cut off, with a folder that its owner may not enter.
     fs::write(path.join("tmp/.tmpblob"), "half").unwrap();
     fs::create_dir_all(path.join("tmp/.tmplayer/etc/closed")).unwrap();
-    let closed: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0);
+    let closed: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o000);
     fs::set_permissions(path.join("tmp/.tmplayer/etc/closed"), closed).unwrap();
     let store = ImageStore::open(path.clone()).unwrap();
     assert!(list(&path.join("tmp")).is_empty());
@@ -180,7 +187,10 @@ fn a_broken_index_is_an_error_that_names_the_file_and_is_left_alone() {
     let foreign = index_of(&[two_layers().line(Some("web:1"), None)]);
     fs::write(&index, foreign).unwrap();
     let error = ImageStore::open(path).unwrap_err();
-    assert_eq!(error.to_string(), format!("{} is not an index of this store: a line lacks its name or size", index.display()));
+    assert_eq!(
+        error.to_string(),
+        format!("{} is not an index of this store: a line lacks its name or size", index.display())
+    );
 }
 
 #[test]
@@ -188,8 +198,12 @@ fn a_store_is_opened_once_at_a_time_and_is_closed_to_other_users() {
     let world = World::new();
     let error = ImageStore::open(world.store_path()).unwrap_err();
     let lock = world.store_path().join("lock");
-    assert_eq!(error.to_string(), format!("cannot lock (another process has this store open) {}", lock.display()));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(world.store_path()).unwrap().permissions());
+    assert_eq!(
+        error.to_string(),
+        format!("cannot lock (another process has this store open) {}", lock.display())
+    );
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(world.store_path()).unwrap().permissions());
     assert_eq!(mode & 0o7777, 0o700);
 }
 
@@ -199,9 +213,13 @@ fn names_come_and_go_and_blobs_go_when_nothing_needs_them() {
     let shared = plain(tar_of(&[file("base", "x")]));
     let one = image_of(vec![shared.clone(), plain(tar_of(&[file("one", &"1".repeat(5_000))]))]);
     let two = image_of(vec![shared, plain(tar_of(&[file("two", "2")]))]);
-    let files = layout_files(&[&one, &two], index_of(&[one.line(Some("one:1"), None), two.line(Some("two"), None)]));
+    let files =
+        layout_files(&[&one, &two], index_of(&[one.line(Some("one:1"), None), two.line(Some("two"), None)]));
     let mut index = files.clone();
-    index.insert("index.json".into(), index_of(&[one.line(Some("one:1"), None), two.line(Some("two:latest"), None)]));
+    index.insert(
+        "index.json".into(),
+        index_of(&[one.line(Some("one:1"), None), two.line(Some("two:latest"), None)]),
+    );
     world.store.load_reader(&mut tar_files(&index).as_slice(), None).unwrap();
     let (one, two) = (one.digest(), two.digest());
     world.store.adopt("copy:1", &one).unwrap();
@@ -252,13 +270,23 @@ fn manifests_and_configurations_that_do_not_fit_together_are_refused() {
     image.manifest = serde_json::to_vec(&manifest).unwrap();
     let files = layout_files(&[&image], index_of(&[image.line(Some("a:1"), None)]));
     let error = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap_err();
-    assert_eq!(error.to_string(), format!("manifest sha256:{} has 2 layers, its configuration names 1", image.digest()));
+    assert_eq!(
+        error.to_string(),
+        format!("manifest sha256:{} has 2 layers, its configuration names 1", image.digest())
+    );
     manifest["layers"] = serde_json::json!([]);
     image.manifest = serde_json::to_vec(&manifest).unwrap();
     let files = layout_files(&[&image], index_of(&[image.line(Some("a:1"), None)]));
     let error = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap_err();
-    assert_eq!(error.to_string(), format!("manifest sha256:{} in the uploaded archive has no layers: there is nothing to run", image.digest()));
-    manifest["layers"] = serde_json::json!([{"mediaType": "x", "digest": format!("sha512:{}", "a".repeat(128)), "size": 1}]);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "manifest sha256:{} in the uploaded archive has no layers: there is nothing to run",
+            image.digest()
+        )
+    );
+    manifest["layers"] =
+        serde_json::json!([{"mediaType": "x", "digest": format!("sha512:{}", "a".repeat(128)), "size": 1}]);
     image.manifest = serde_json::to_vec(&manifest).unwrap();
     let files = layout_files(&[&image], index_of(&[image.line(Some("a:1"), None)]));
     let error = world.store.load_reader(&mut tar_files(&files).as_slice(), None).unwrap_err();

@@ -265,6 +265,7 @@ impl Lab {
         nodes.push(name.to_owned());
         check_names(&nodes, self.state.subnet)?;
         self.make_node(name)?;
+        links::wait_until_up(&self.netns_path(BRIDGE), [self.netns_path(name).as_path()])?;
         self.write_state()?;
         self.node(name)
     }
@@ -351,6 +352,8 @@ impl Lab {
         for node in nodes {
             self.make_node(node)?;
         }
+        let paths: Vec<_> = nodes.iter().map(|node| self.netns_path(node)).collect();
+        links::wait_until_up(&bridge, paths.iter().map(PathBuf::as_path))?;
         self.write_state()
     }
 

@@ -5,9 +5,13 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth};
+use rtnetlink::packet_route::link::{
+    BridgePortState, InfoBridgePort, InfoData, InfoPortData, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    State,
+};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::netns::{NetnsError, in_netns};
@@ -20,6 +24,13 @@ pub(crate) const NODE_LINK: &str = "eth0";
 
 /// The group of the lab's links in the bridge's namespace. Any but 0, which is everybody's.
 const GROUP: u32 = 1;
+
+/// Seconds that links may take to come up. It is milliseconds, but the kernel does it on a queue
+/// that it shares with much else, and holds it back for up to a second when many links change.
+const LINKS_UP_S_MAX: u64 = 20;
+
+/// How often it is looked whether they are.
+const LINKS_UP_EVERY: Duration = Duration::from_millis(2);
 
 /// Why links could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +62,12 @@ pub enum LinkError {
         /// Its name.
         link: String,
     },
+    /// A link that was switched on does not come up.
+    #[error("the link `{link}` did not come up within {LINKS_UP_S_MAX} s")]
+    NotUp {
+        /// Its name.
+        link: String,
+    },
     /// IPv6 cannot be switched off, so a cut would not be one.
     #[error("cannot switch off IPv6 by `{}`", path.display())]
     Ipv6 {
@@ -71,6 +88,7 @@ fn with_kernel<T>(f: impl AsyncFnOnce(&Handle) -> Result<T, LinkError>) -> Resul
     let io_error = |action| move |source| LinkError::Io { action, source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
+        .enable_time()
         .build()
         .map_err(io_error("start a runtime"))?;
     runtime.block_on(async {
@@ -181,6 +199,71 @@ pub(crate) fn connect(
             up(kernel, "lo").await
         })
     })?
+}
+
+/// Returns when the bridge forwards what comes from every node and every node's link is up.
+///
+/// Until then the kernel drops what is sent, and a peer's first words would be lost without a cut.
+pub(crate) fn wait_until_up<'a>(
+    bridge: &Path,
+    nodes: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), LinkError> {
+    in_netns(bridge, || with_kernel(async |kernel| until_up(kernel, is_forwarding).await))??;
+    for node in nodes {
+        in_netns(node, || with_kernel(async |kernel| until_up(kernel, is_up).await))??;
+    }
+    Ok(())
+}
+
+/// Looks at the links, again and again, until each that is a lab's is ready.
+async fn until_up(kernel: &Handle, is_ready: fn(&LinkMessage) -> bool) -> Result<(), LinkError> {
+    let deadline = Instant::now() + Duration::from_secs(LINKS_UP_S_MAX);
+    loop {
+        let links: Vec<_> = kernel
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(refused("look at the links with", "lo"))?;
+        let waited_for = links.iter().find_map(|link| {
+            let name = name_of(link)?;
+            ((is_port(name) || name == NODE_LINK) && !is_ready(link)).then(|| name.to_owned())
+        });
+        match waited_for {
+            None => return Ok(()),
+            Some(link) if Instant::now() > deadline => return Err(LinkError::NotUp { link }),
+            Some(_) => tokio::time::sleep(LINKS_UP_EVERY).await,
+        }
+    }
+}
+
+fn name_of(link: &LinkMessage) -> Option<&str> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+fn is_port(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|index| index.parse::<usize>().is_ok())
+}
+
+fn is_up(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| matches!(attribute, LinkAttribute::OperState(State::Up)))
+}
+
+fn is_forwarding(link: &LinkMessage) -> bool {
+    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let mut states = infos.flatten().filter_map(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port),
+        _ => None,
+    });
+    let forwards = states.any(|port| port.contains(&InfoBridgePort::State(BridgePortState::Forwarding)));
+    is_up(link) && forwards
 }
 
 /// Removes the bridge and all links to it, at once; the namespaces may live on in processes that

@@ -65,13 +65,18 @@ impl Bench {
         for _ in 0..3 {
             sender.send_to(b"hello", target).unwrap();
         }
-        match receiver.recv_from(&mut buffer) {
-            Ok((5, source)) => {
-                assert_eq!(source, sender.local_addr().unwrap(), "no address is translated");
-                true
+        loop {
+            match receiver.recv_from(&mut buffer) {
+                Ok((5, source)) => {
+                    assert_eq!(source, sender.local_addr().unwrap(), "no address is translated");
+                    return true;
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => panic!("from {from} to {to}: {other:?}"),
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => false,
-            other => panic!("{other:?}"),
         }
     }
 

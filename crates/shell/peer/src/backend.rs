@@ -193,7 +193,7 @@ impl Backend for Peer {
                 .build_binary(&name, &file, &mut body, &BuildOptions::default())
                 .map_err(|error| image_failure(&error))
         });
-        Ok(self.images_came(vec![built.await?]).await)
+        Ok(self.images_came(vec![built.await?.image]).await)
     }
 
     async fn blob(&self, digest: String) -> Result<(u64, BodyReader), Failure> {

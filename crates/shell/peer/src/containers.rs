@@ -206,7 +206,7 @@ impl Inner {
                 Ok(started.pid)
             }
             Err(error) => {
-                let here_only = matches!(error, StartError::PortTaken { .. } | StartError::Limit { .. });
+                let here_only = matches!(error, StartError::PortTaken { .. } | StartError::PortRefused { .. } | StartError::LimitRefused { .. });
                 Err((here_only, chain(&error)))
             }
         }
@@ -280,7 +280,7 @@ impl Inner {
         let grace = std::time::Duration::from_millis(STOP_GRACE_MS);
         let stopped = tokio::task::spawn_blocking(move || inner.runtime.stop(&container.to_string(), grace)).await;
         match stopped {
-            Ok(Ok(())) => {}
+            Ok(Ok(_)) => {}
             // Its end is told by the watch in any case, when its supervisor is gone too.
             Ok(Err(error)) => tracing::warn!(%container, error = chain(&error), "could not be asked to stop"),
             Err(error) => tracing::error!(%container, %error, "a bug in the runtime"),

@@ -52,8 +52,7 @@ fn write<T: Serialize>(dir: &Path, name: &str, value: &T, durable: bool) -> Resu
     let bytes = serde_json::to_vec(value)
         .map_err(|source| RuntimeError::Unreadable { path: path.clone(), source })?;
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
         file.write_all(&bytes)?;
         if durable {
             file.sync_all()?;
@@ -171,7 +170,8 @@ impl Process {
 
     /// Whether this very process still runs; a zombie does not.
     pub(crate) fn is_alive(&self) -> bool {
-        read_stat(self.pid).is_ok_and(|(state, ticks)| ticks == self.start_ticks && !matches!(state, 'Z' | 'X'))
+        read_stat(self.pid)
+            .is_ok_and(|(state, ticks)| ticks == self.start_ticks && !matches!(state, 'Z' | 'X'))
     }
 }
 

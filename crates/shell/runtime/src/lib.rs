@@ -25,7 +25,10 @@
 //!   in the container is user 0 of the host. Without root a user namespace is always used.
 //! - Networks: a container has its own network namespace with loopback and published ports only.
 //! - Images: layers are unpacked by others and given as folders.
-#![allow(unsafe_code, reason = "namespaces, clone3 and seccomp have no safe interface; `sys` holds all of it")]
+#![allow(
+    unsafe_code,
+    reason = "namespaces, clone3 and seccomp have no safe interface; `sys` holds all of it"
+)]
 
 mod cgroup;
 mod client;

@@ -40,6 +40,20 @@ pub(crate) struct Process {
     pub(crate) start_ticks: u64,
 }
 
+/// The file `lock`: who holds it, or held it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) boot_id: String,
+    pub(crate) supervisor: Process,
+}
+
+impl Holder {
+    /// Whether that supervisor still runs.
+    pub(crate) fn is_alive(&self) -> bool {
+        crate::files::boot_id().is_ok_and(|boot| boot == self.boot_id) && self.supervisor.is_alive()
+    }
+}
+
 /// The file `state.json`: written when the program runs, and left behind if the supervisor dies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateFile {

@@ -16,7 +16,7 @@ use crate::client::{self, ExecControl, ExecRequest, ExecSession, read_line_bound
 use crate::error::{Errno, RuntimeError, StartError};
 use crate::files;
 use crate::protocol::{REPLY_B_MAX, Reply, Report, Request, line};
-use crate::record::{ExitRecord, Found, Running, State, StateFile, Stats};
+use crate::record::{ExitRecord, Found, Holder, Running, State, StateFile, Stats};
 use crate::spec::{ContainerSpec, Limits, is_id};
 use crate::supervisor::SUPERVISOR_ARG;
 use crate::sys;
@@ -53,6 +53,15 @@ pub struct Started {
     pub started_ms: i64,
     /// What is missing, in words; empty with root. Without root, limits are not enforced.
     pub degraded: Vec<String>,
+}
+
+/// What there is of a container's supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supervisor {
+    None,
+    Lives,
+    /// The kernel is still about its end.
+    Ends,
 }
 
 /// All containers of one folder. Calls block; none of them forks.
@@ -109,9 +118,7 @@ impl Runtime {
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => files::sync_dir(&self.dir).map_err(RuntimeError::file("write", &self.dir))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if self.is_supervised(&path)? {
-                    return Err(RuntimeError::StillRunning { id: id.clone() });
-                }
+                self.await_rest(&path, id)?;
             }
             Err(error) => return Err(RuntimeError::file("make the folder", path)(error)),
         }
@@ -119,13 +126,42 @@ impl Runtime {
     }
 
     /// Whether a supervisor lives.
-    fn is_supervised(&self, path: &Path) -> Result<bool, RuntimeError> {
+    fn supervisor(&self, path: &Path) -> Result<Supervisor, RuntimeError> {
         self.bury();
         let lock = path.join(files::LOCK);
         if !lock.exists() {
-            return Ok(false);
+            return Ok(Supervisor::None);
         }
-        Ok(files::try_lock(&lock).map_err(RuntimeError::file("lock", lock))?.is_none())
+        if files::try_lock(&lock).map_err(RuntimeError::file("lock", lock))?.is_none() {
+            return Ok(Supervisor::Lives);
+        }
+        // A process that ends lets go of its lock first, and of its control group last.
+        match files::read::<Holder>(path, files::LOCK) {
+            Ok(Some(holder)) if holder.is_alive() => Ok(Supervisor::Ends),
+            Ok(_) | Err(RuntimeError::Unreadable { .. }) => Ok(Supervisor::None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there is a supervisor, be it one that ends.
+    fn is_supervised(&self, path: &Path) -> Result<bool, RuntimeError> {
+        Ok(self.supervisor(path)? != Supervisor::None)
+    }
+
+    /// Waits for a supervisor that has told the exit to end itself; refused while the container runs.
+    fn await_rest(&self, path: &Path, id: &str) -> Result<(), RuntimeError> {
+        let deadline = Instant::now() + ENDING_WAIT;
+        loop {
+            let ending = match self.supervisor(path)? {
+                Supervisor::None => return Ok(()),
+                Supervisor::Ends => true,
+                Supervisor::Lives => path.join(files::EXIT).exists(),
+            };
+            if !ending || Instant::now() > deadline {
+                return Err(RuntimeError::StillRunning { id: id.into() });
+            }
+            std::thread::sleep(POLL);
+        }
     }
 
     /// Takes the supervisors that have ended, so that they do not stay as zombies.
@@ -139,10 +175,9 @@ impl Runtime {
     /// Returns when the program itself was executed.
     pub fn start(&self, id: &str) -> Result<Started, StartError> {
         self.bury();
-        let path = self.folder(id).map_err(|error| StartError::Spec {
-            path: self.dir.join(id),
-            problem: error.to_string(),
-        })?;
+        let path = self
+            .folder(id)
+            .map_err(|error| StartError::Spec { path: self.dir.join(id), problem: error.to_string() })?;
         let stderr = path.join(files::STDERR);
         let stderr = OpenOptions::new()
             .write(true)
@@ -204,7 +239,15 @@ impl Runtime {
     pub fn state(&self, id: &str) -> Result<State, RuntimeError> {
         let path = self.folder(id)?;
         let deadline = Instant::now() + STARTING_WAIT;
-        while self.is_supervised(&path)? {
+        loop {
+            match self.supervisor(&path)? {
+                Supervisor::Lives => {}
+                Supervisor::Ends => {
+                    std::thread::sleep(POLL);
+                    continue;
+                }
+                Supervisor::None => break,
+            }
             let exit = files::read::<ExitRecord>(&path, files::EXIT)?;
             let state = files::read::<StateFile>(&path, files::STATE)?;
             match (exit, state) {
@@ -382,7 +425,8 @@ impl Runtime {
         for entry in list.map_err(RuntimeError::file("read the folder", &path))? {
             let name = entry.file_name();
             let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(files::LOG)) else { continue };
-            let number = if rest.is_empty() { Some(0) } else { rest.strip_prefix('.').and_then(|n| n.parse().ok()) };
+            let number =
+                if rest.is_empty() { Some(0) } else { rest.strip_prefix('.').and_then(|n| n.parse().ok()) };
             if let Some(number) = number {
                 numbered.push((number, entry.path()));
             }
@@ -394,13 +438,7 @@ impl Runtime {
     /// Removes a container with everything that is left of it. Refused while it runs.
     pub fn remove(&self, id: &str) -> Result<(), RuntimeError> {
         let path = self.folder(id)?;
-        let deadline = Instant::now() + ENDING_WAIT;
-        while self.is_supervised(&path)? {
-            if !path.join(files::EXIT).exists() || Instant::now() > deadline {
-                return Err(RuntimeError::StillRunning { id: id.into() });
-            }
-            std::thread::sleep(POLL);
-        }
+        self.await_rest(&path, id)?;
         kill_leftovers(&path, id)?;
         let parent = read_spec(&path, id).ok().map(|spec| spec.cgroup_parent);
         if let Some(parent) = parent {
@@ -467,12 +505,11 @@ fn read_exit(watch: &UnixStream, id: &str, timeout: Option<Duration>) -> Result<
     let wait = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
     watch.set_read_timeout(wait).map_err(|error| failed(error.to_string()))?;
     match read_line_bounded(&mut BufReader::new(watch), REPLY_B_MAX) {
-        Ok(bytes) => Runtime::exit_in(&bytes).ok_or_else(|| failed("it was killed before it told the exit".into())),
+        Ok(bytes) => {
+            Runtime::exit_in(&bytes).ok_or_else(|| failed("it was killed before it told the exit".into()))
+        }
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            Err(RuntimeError::NotEnding {
-                id: id.into(),
-                waited_ms: timeout.unwrap_or_default().as_millis(),
-            })
+            Err(RuntimeError::NotEnding { id: id.into(), waited_ms: timeout.unwrap_or_default().as_millis() })
         }
         Err(error) => Err(failed(error.to_string())),
     }

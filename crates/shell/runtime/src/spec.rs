@@ -166,7 +166,10 @@ impl ContainerSpec {
     pub fn validate(&self) -> Result<(), SpecProblem> {
         if self.version == 0 || self.version > SPEC_VERSION {
             let version = self.version;
-            return Err(problem("version", format!("{version} is not known, this release reads 1 to {SPEC_VERSION}")));
+            return Err(problem(
+                "version",
+                format!("{version} is not known, this release reads 1 to {SPEC_VERSION}"),
+            ));
         }
         if !is_id(&self.id) {
             return Err(problem("id", "1 to 64 hexadecimal digits in lower case are needed"));
@@ -188,7 +191,10 @@ impl ContainerSpec {
             return Err(problem("hostname", "1 to 64 bytes without spaces are needed"));
         }
         if self.limits.pids != 0 && self.limits.pids < PIDS_MIN {
-            return Err(problem("limits.pids", format!("at least {PIDS_MIN} are needed, init is one of them")));
+            return Err(problem(
+                "limits.pids",
+                format!("at least {PIDS_MIN} are needed, init is one of them"),
+            ));
         }
         if self.ports.len() > PORTS_MAX {
             return Err(problem("ports", format!("{} ports, the limit is {PORTS_MAX}", self.ports.len())));

@@ -102,7 +102,11 @@ pub(crate) fn exit_now(code: c_int) -> ! {
 
 /// Closes every descriptor from `first` up, or only marks it to be closed by exec.
 pub(crate) fn close_from(first: RawFd, at_exec: bool) -> io::Result<()> {
-    let flags: c_int = if at_exec { 4 /* CLOSE_RANGE_CLOEXEC */ } else { 0 };
+    let flags: c_int = if at_exec {
+        4 /* CLOSE_RANGE_CLOEXEC */
+    } else {
+        0
+    };
     // SAFETY: only called where no owned descriptor in the range is used again by its owner: at the
     // start of a process, and in children that go on to exec or _exit.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }).map(drop)
@@ -245,9 +249,15 @@ pub(crate) fn block_signals() -> io::Result<()> {
 
 /// Every signal has its default action again and none is blocked, as a new program expects it.
 pub(crate) fn reset_signals() -> io::Result<()> {
+    // The kernel's own form of a sigaction: all zeros is the default action. Through libc, the two
+    // signals that it keeps for itself would stay ignored if whoever started us ignored them.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL has no preconditions. KILL, STOP and libc's own signals refuse, rightly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` is at least as long as the kernel's struct, and its mask has 8 bytes. KILL
+        // and STOP refuse, rightly.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<u64>(), 8usize)
+        };
     }
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initialises the set, which lives on.
@@ -414,7 +424,8 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("0x41 fits a short");
     // SAFETY: SIOCSIFFLAGS reads one ifreq.
-    check_int(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) }).map(drop)
+    check_int(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) })
+        .map(drop)
 }
 
 /// A socket that exec closes.
@@ -555,7 +566,8 @@ impl Epoll {
         }
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: token };
         // SAFETY: a live event.
-        check_int(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), op, fd.as_raw_fd(), &raw mut event) }).map(drop)
+        check_int(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), op, fd.as_raw_fd(), &raw mut event) })
+            .map(drop)
     }
 
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, token: u64, read: bool, write: bool) -> io::Result<()> {
@@ -670,7 +682,8 @@ pub(crate) fn open_terminal(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     check_int(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked) })?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes flags and returns a new descriptor.
-    check_int(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags) }).map(|fd| own(fd.into()))
+    check_int(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags) })
+        .map(|fd| own(fd.into()))
 }
 
 /// Sets rows and columns of a pseudo-terminal.

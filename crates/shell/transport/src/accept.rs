@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{NodeId, UserId};
-use quinn::Connection;
+use quinn::{Connection, RecvStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
@@ -87,6 +87,7 @@ async fn handshake(inner: Arc<Inner>, incoming: quinn::Incoming, slot: OwnedSema
     }
 }
 
+/// A call of the mesh: only members get as far as a greeting.
 async fn mesh(inner: Arc<Inner>, node: NodeId, connection: Connection, slot: OwnedSemaphorePermit) {
     if node == inner.me {
         return Close::Myself.shut(&connection);
@@ -106,7 +107,18 @@ async fn mesh(inner: Arc<Inner>, node: NodeId, connection: Connection, slot: Own
         Err(_) => return Close::TooSlow.shut(&connection),
     };
     drop(slot);
+    settle(inner, node, connection, greeting, stream).await;
+}
 
+/// Brings a member's call to its seat or its end; where this node's own call has the right of way,
+/// it waits for the outcome of that one.
+async fn settle(
+    inner: Arc<Inner>,
+    node: NodeId,
+    connection: Connection,
+    greeting: Greeting,
+    stream: RecvStream,
+) {
     let mut waited = false;
     // The turn of a call of ours that has failed and left its answer to this connection.
     let mut duty: Option<Turn> = None;

@@ -212,7 +212,7 @@ impl World {
         self.cluster_event(by, documents.heads(&DocId::Cluster), kind)
     }
 
-    pub fn token(&self, key: &Key, uses: u32) -> Kind {
+    pub fn token(key: &Key, uses: u32) -> Kind {
         Kind::Token(TokenGrant { id: key.token(), expires_ms: 1_800_000_000_000, uses })
     }
 
@@ -222,7 +222,7 @@ impl World {
         Kind::NodeAdmit(NodeAdmit { token: token.token(), node: info, proof })
     }
 
-    pub fn remove(&self, node: &Key) -> Kind {
+    pub fn remove(node: &Key) -> Kind {
         Kind::NodeRemove(NodeRemove { node: node.node() })
     }
 }

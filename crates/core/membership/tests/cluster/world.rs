@@ -170,6 +170,12 @@ impl World {
         self.alive[n] = false;
     }
 
+    /// Goes on where it stood when it was killed.
+    pub(crate) fn go_on(&mut self, n: usize) {
+        self.alive[n] = true;
+        self.settle(n);
+    }
+
     pub(crate) fn start_again(&mut self, n: usize) {
         self.start_again_as(n, self.generations[n] + 1);
     }
@@ -281,7 +287,7 @@ impl World {
                     self.settle(to);
                     if taken && !answer {
                         let bytes = self.nodes[to].push_pull_out();
-                        self.post(to, Event::PushPull { from: to, to: from, bytes, answer: true });
+                        self.post(Event::PushPull { from: to, to: from, bytes, answer: true });
                     }
                 }
             }
@@ -292,11 +298,11 @@ impl World {
         let cut = self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from));
         if !cut && self.alive[to] {
             let bytes = self.nodes[from].push_pull_out();
-            self.post(from, Event::PushPull { from, to, bytes, answer: false });
+            self.post(Event::PushPull { from, to, bytes, answer: false });
         }
     }
 
-    fn post(&mut self, _from: usize, event: Event) {
+    fn post(&mut self, event: Event) {
         let latency = Duration::from_micros(300 + self.chance.next() % 1_500);
         self.count += 1;
         self.events.insert((self.now + latency, self.count), event);
@@ -319,7 +325,7 @@ impl World {
                     }
                     let lost = self.chance.next() % 100 < self.loss_percent;
                     if !lost && self.alive[n] && !self.blocked.contains(&(n, to)) {
-                        self.post(n, Event::Arrives { from: n, to, bytes });
+                        self.post(Event::Arrives { from: n, to, bytes });
                     }
                 }
                 Effect::Change { node, now, reason } => {

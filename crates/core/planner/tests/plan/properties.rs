@@ -275,6 +275,16 @@ fn holder(placement: &Placement) -> Option<NodeId> {
     }
 }
 
+#[test]
+fn a_planner_that_saw_many_deployments_come_and_go_plans_as_ever() {
+    let mut world = World::new(3);
+    let mut planner = Planner::new();
+    for n in 0..2_500 {
+        world.deployments = vec![deployment("web", 2), deployment(&format!("short-lived-{n}"), 1)];
+        assert_eq!(planner.plan(&world.view()), &world.plan());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -17,7 +17,7 @@ use crate::manifest::{ImageRef, Spec, load};
 
 /// Plan, ask, do, and wait until every replica runs
 #[derive(Debug, clap::Args)]
-pub struct ApplyArgs {
+pub(crate) struct ApplyArgs {
     #[command(flatten)]
     files: FilesArgs,
     #[command(flatten)]

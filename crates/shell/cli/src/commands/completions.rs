@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// The shell
     shell: clap_complete::Shell,
 }

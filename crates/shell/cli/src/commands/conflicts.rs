@@ -16,7 +16,7 @@ use crate::out::{Format, moment, short};
 
 /// Show or settle concurrent changes
 #[derive(Debug, clap::Subcommand)]
-pub enum ConflictsCommand {
+pub(crate) enum ConflictsCommand {
     /// List open conflicts: both sides, authors and times, and which is in force
     Ls,
     /// Settle a conflict by taking one side
@@ -25,7 +25,7 @@ pub enum ConflictsCommand {
 
 /// Settle a conflict
 #[derive(Debug, clap::Args)]
-pub struct ResolveArgs {
+pub(crate) struct ResolveArgs {
     /// NAME or NAMESPACE/NAME
     deployment: Target,
     /// Only this group [default: every group in conflict that the event is a side of]
@@ -44,7 +44,10 @@ fn side_line(row: &ConflictRow, side: &ConflictSide) -> String {
     let force = if side.event == row.winner { "in force" } else { "        " };
     let value = match (&row.group, &side.value) {
         (Some(group), Some(json)) => show_group(group, json),
-        (None, Some(json)) => json.clone(),
+        (None, Some(json)) => match serde_json::from_str::<Groups>(json) {
+            Ok(groups) => groups.iter().map(|(group, json)| show_group(group, json)).collect::<Vec<_>>().join(" "),
+            Err(_) => json.clone(),
+        },
         (_, None) => "(deleted)".to_owned(),
     };
     format!(
@@ -144,7 +147,8 @@ async fn resolve(rows: &[ConflictRow], args: &ResolveArgs, context: &Context) ->
                     return Err(CliError::new("peer", format!("the value of `{group}` is not known to this peer")));
                 }
                 // Both sides created it: the others end, and the one that is taken is left.
-                (None, _) => {
+                (None, value) => {
+                    let taken = value.as_deref().and_then(|json| serde_json::from_str::<Groups>(json).ok());
                     for other in conflict.sides.iter().filter(|other| other.event != side.event) {
                         let edit = Edit::Delete(Delete {
                             name: target.name.clone(),
@@ -154,7 +158,7 @@ async fn resolve(rows: &[ConflictRow], args: &ResolveArgs, context: &Context) ->
                             target: target.clone(),
                             before: row.groups.clone(),
                             // It goes on as the side that is taken.
-                            after: Some(row.groups.clone()),
+                            after: Some(taken.clone().unwrap_or_else(|| row.groups.clone())),
                             edit,
                         });
                     }

@@ -15,7 +15,7 @@ use crate::manifest::load;
 /// End deployments and stop their containers
 #[derive(Debug, clap::Args)]
 #[command(visible_alias = "rm")]
-pub struct DeleteArgs {
+pub(crate) struct DeleteArgs {
     /// NAME or NAMESPACE/NAME
     #[arg(value_name = "DEPLOYMENT", required_unless_present = "files")]
     deployments: Vec<Target>,

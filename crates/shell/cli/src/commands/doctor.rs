@@ -20,7 +20,7 @@ const CLOCK_MIN_S: u64 = 1_735_689_600;
 
 /// Check whether this machine can run containers
 #[derive(Debug, clap::Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// The data folder [default: /var/lib/skerry as root, else ~/.local/share/skerry]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,

@@ -11,7 +11,7 @@ use crate::out::moment;
 
 /// Show what happened on the answering peer's node
 #[derive(Debug, clap::Args)]
-pub struct EventsArgs {
+pub(crate) struct EventsArgs {
     /// Go on with what happens from now
     #[arg(short, long)]
     follow: bool,

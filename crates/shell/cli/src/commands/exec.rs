@@ -19,7 +19,7 @@ const STDIN_BYTES: usize = 16 * 1024;
 
 /// Run a program in a container of a deployment
 #[derive(Debug, clap::Args)]
-pub struct ExecArgs {
+pub(crate) struct ExecArgs {
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
@@ -64,10 +64,16 @@ fn size() -> Option<(u16, u16)> {
     terminal_size::terminal_size().map(|(width, height)| (height.0, width.0))
 }
 
-/// The exit code for a program that could not be run, as shells have it.
+/// The exit code for a program that could not be run, or whose end is not known, as Docker has it.
 fn code_of_failure(text: &str) -> u8 {
-    let missing = ["not found", "No such file", "does not exist", "ENOENT", "there is no"];
-    if missing.iter().any(|word| text.contains(word)) { 127 } else { 126 }
+    let says = |words: &[&str]| words.iter().any(|word| text.to_lowercase().contains(word));
+    if says(&["not found", "no such file", "does not exist"]) {
+        127
+    } else if says(&["permission denied", "cannot be executed", "exec format"]) {
+        126
+    } else {
+        125
+    }
 }
 
 /// A refusal that is neither the command line's nor the lack of a peer is ours: 125.
@@ -92,7 +98,7 @@ fn show(out: &Out, frame: ExecFrame) -> Result<Option<Result<(), CliError>>, Cli
         ExecFrame::Exit(code) => return Ok(Some(ended(code))),
         ExecFrame::Failed(text) => {
             let code = code_of_failure(&text);
-            let error = CliError::new("exec", "the program could not be run").because(text);
+            let error = CliError::new("exec", "the program could not be run to its end").because(text);
             return Ok(Some(Err(error.exit(Exit::Passed(code)))));
         }
         // What only we send.
@@ -189,6 +195,7 @@ mod tests {
         assert_eq!(ended(137).unwrap_err().exit.code(), 137);
         assert_eq!(code_of_failure("/bin/x: No such file or directory"), 127);
         assert_eq!(code_of_failure("/etc/passwd: Permission denied"), 126);
+        assert_eq!(code_of_failure("how it ended is not known"), 125);
         assert_eq!(ours(CliError::new("x", "x")).exit.code(), 125);
         assert_eq!(ours(CliError::new("x", "x").exit(Exit::NoPeer)).exit.code(), 7);
     }

@@ -11,7 +11,7 @@ use crate::out::{NOTHING, table};
 
 /// Why replicas are where they are, and why not elsewhere, in numbers
 #[derive(Debug, clap::Args)]
-pub struct ExplainArgs {
+pub(crate) struct ExplainArgs {
     /// NAME or NAMESPACE/NAME
     deployment: Target,
 }

@@ -10,7 +10,7 @@ use crate::error::CliError;
 
 /// Show what there is
 #[derive(Debug, clap::Subcommand)]
-pub enum GetCommand {
+pub(crate) enum GetCommand {
     /// The deployments
     #[command(visible_alias = "apps")]
     Deployments,

@@ -10,7 +10,7 @@ use crate::error::CliError;
 
 /// Write the reference of every command as Markdown
 #[derive(Debug, clap::Args)]
-pub struct HelpPagesArgs {
+pub(crate) struct HelpPagesArgs {
     /// The folder; the page is cli.md
     dir: PathBuf,
 }
@@ -26,7 +26,7 @@ fn words(arg: &Arg) -> String {
     let mut words = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let defaults: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     if !defaults.is_empty() && arg.get_action().takes_values() {
-        words.push_str(&format!(" (default `{}`)", defaults.join(",")));
+        words = format!("{words} (default `{}`)", defaults.join(","));
     }
     words
 }
@@ -61,12 +61,13 @@ pub(crate) fn page() -> String {
          Data goes to stdout, words and errors to stderr. With `-o json` the answers have the shapes of\n\
          `schemas/`, and an error is one object on stderr.\n\n## Options of every command\n\n",
     );
+    let mut put = |text: String| page.push_str(&text);
     for arg in root.get_arguments().filter(|arg| arg.is_global_set()) {
-        page.push_str(&format!("- `{}`: {}\n", arg.to_string().trim(), words(arg)));
+        put(format!("- `{}`: {}\n", arg.to_string().trim(), words(arg)));
     }
-    page.push('\n');
+    put("\n".to_owned());
     if let Some(after) = root.get_after_help() {
-        page.push_str(&format!("{after}\n\n"));
+        put(format!("{after}\n\n"));
     }
     for command in root.get_subcommands() {
         section(&mut page, command, &format!("skerry {}", command.get_name()), 2);

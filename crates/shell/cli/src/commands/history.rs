@@ -12,7 +12,7 @@ use crate::out::{Format, moment, short};
 
 /// Show every change of desired state: who, when, what
 #[derive(Debug, clap::Args)]
-pub struct HistoryArgs {
+pub(crate) struct HistoryArgs {
     /// Only of this deployment (NAME or NAMESPACE/NAME)
     deployment: Option<Target>,
     /// Only the last changes

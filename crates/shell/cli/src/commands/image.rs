@@ -17,7 +17,7 @@ use crate::out::short;
 
 /// Load, build or list images
 #[derive(Debug, clap::Subcommand)]
-pub enum ImageCommand {
+pub(crate) enum ImageCommand {
     /// List images, and which nodes hold them
     Ls,
     /// Load a docker-archive or an OCI layout into the answering peer
@@ -28,7 +28,7 @@ pub enum ImageCommand {
 
 /// Load an image
 #[derive(Debug, clap::Args)]
-pub struct LoadArgs {
+pub(crate) struct LoadArgs {
     /// An archive (may be compressed), a folder with an OCI layout, or - for standard input
     file: PathBuf,
     /// A name for it [default: the one it brings]
@@ -39,7 +39,7 @@ pub struct LoadArgs {
 /// Build an image
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["binary", "rootfs"])))]
-pub struct BuildArgs {
+pub(crate) struct BuildArgs {
     /// Its name
     #[arg(value_name = "NAME:TAG")]
     name: String,

@@ -15,7 +15,7 @@ use crate::shapes::Initialised;
 
 /// Make this machine the first node of a new cluster
 #[derive(Debug, clap::Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// The cluster's name
@@ -76,13 +76,12 @@ impl NodeArgs {
     }
 
     pub(crate) fn options(&self) -> Result<NodeOptions, CliError> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => {
-                let host = nix::unistd::gethostname()
-                    .map_err(|error| CliError::new("host", "the host's name cannot be read").because(error.to_string()))?;
-                as_name(&host.to_string_lossy(), "the host's name", "--name")?
-            }
+        let name = if let Some(name) = &self.name {
+            name.clone()
+        } else {
+            let host = nix::unistd::gethostname()
+                .map_err(|error| CliError::new("host", "the host's name cannot be read").because(error.to_string()))?;
+            as_name(&host.to_string_lossy(), "the host's name", "--name")?
         };
         let plain = |part: &str| {
             !part.is_empty()
@@ -167,12 +166,11 @@ pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<(), CliError> {
         return context.out.line(unit(&program, &args.node.dir()?).trim_end());
     }
     let options = args.node.options()?;
-    let user_name = match &args.user {
-        Some(name) => name.clone(),
-        None => {
-            let login = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-            as_name(&login.unwrap_or_else(|_| "admin".to_owned()), "the login name", "--user")?
-        }
+    let user_name = if let Some(name) = &args.user {
+        name.clone()
+    } else {
+        let login = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
+        as_name(&login.unwrap_or_else(|_| "admin".to_owned()), "the login name", "--user")?
     };
     let (key, key_path, created) = keys::load_or_create(context.globals.key.as_deref())?;
     let made = ::peer::init(&options, &args.cluster, &user_name, &key)

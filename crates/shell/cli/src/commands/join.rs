@@ -9,7 +9,7 @@ use crate::shapes::Joined;
 
 /// Make this machine a node of the cluster that the token names
 #[derive(Debug, clap::Args)]
-pub struct JoinArgs {
+pub(crate) struct JoinArgs {
     #[command(flatten)]
     node: NodeArgs,
     /// The token, as `skerry token create` printed it

@@ -10,7 +10,7 @@ use crate::error::CliError;
 
 /// Take the node of the answering peer out of the cluster, for ever
 #[derive(Debug, clap::Args)]
-pub struct LeaveArgs {
+pub(crate) struct LeaveArgs {
     /// Even if it is the last node
     #[arg(long)]
     force: bool,

@@ -12,7 +12,7 @@ use crate::out::moment;
 
 /// Show what replicas wrote, merged over all nodes that can be asked
 #[derive(Debug, clap::Args)]
-pub struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// NAME, NAME.ORDINAL or NAMESPACE/NAME
     #[arg(value_name = "DEPLOYMENT")]
     target: ReplicaTarget,

@@ -15,7 +15,7 @@ use crate::{connect, keys};
 
 /// List or remove nodes
 #[derive(Debug, clap::Subcommand)]
-pub enum NodeCommand {
+pub(crate) enum NodeCommand {
     /// List the nodes as this peer sees them
     Ls,
     /// Remove a lost node for ever: its key is no longer accepted
@@ -24,7 +24,7 @@ pub enum NodeCommand {
 
 /// Remove a node
 #[derive(Debug, clap::Args)]
-pub struct RemoveArgs {
+pub(crate) struct RemoveArgs {
     /// Its name, or the beginning of its id
     node: String,
     /// Even if it is up

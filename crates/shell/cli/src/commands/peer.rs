@@ -7,7 +7,7 @@ use crate::error::CliError;
 
 /// Run this node's peer, in the foreground
 #[derive(Debug, clap::Args)]
-pub struct PeerArgs {
+pub(crate) struct PeerArgs {
     /// The data folder [default: /var/lib/skerry as root, else ~/.local/share/skerry]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,

@@ -14,7 +14,7 @@ use crate::shapes::{PlanAction, PlanAnswer, PlanRow};
 
 /// Show what `apply` would change, and change nothing
 #[derive(Debug, clap::Args)]
-pub struct PlanArgs {
+pub(crate) struct PlanArgs {
     #[command(flatten)]
     files: FilesArgs,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use crate::out::{NOTHING, span};
 
 /// Show containers, and replicas that have none
 #[derive(Debug, clap::Args)]
-pub struct PsArgs {
+pub(crate) struct PsArgs {
     /// Only of this deployment (NAME or NAMESPACE/NAME) or replica (NAME.ORDINAL)
     #[arg(value_name = "DEPLOYMENT")]
     target: Option<ReplicaTarget>,

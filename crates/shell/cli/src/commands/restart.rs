@@ -16,7 +16,7 @@ use crate::error::CliError;
 
 /// Make every replica anew, one at a time
 #[derive(Debug, clap::Args)]
-pub struct RestartArgs {
+pub(crate) struct RestartArgs {
     /// NAME or NAMESPACE/NAME
     #[arg(required = true, value_name = "DEPLOYMENT")]
     deployments: Vec<Target>,

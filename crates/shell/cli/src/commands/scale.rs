@@ -15,7 +15,7 @@ use crate::error::CliError;
 
 /// Change how many replicas run
 #[derive(Debug, clap::Args)]
-pub struct ScaleArgs {
+pub(crate) struct ScaleArgs {
     /// NAME=COUNT or NAMESPACE/NAME=COUNT
     #[arg(required = true, value_name = "NAME=COUNT")]
     counts: Vec<Count>,
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &ScaleArgs, context: &Context) -> Result<(), CliEr
         let mut steps = Vec::new();
         for Count { target, count } in args.counts.iter().filter(|count| count.target.namespace == namespace) {
             let row = find(&authoring.deployments, target)?;
-            let now = row.groups.get(Group::Replicas.as_str()).map(String::as_str).unwrap_or("null");
+            let now = row.groups.get(Group::Replicas.as_str()).map_or("null", String::as_str);
             let mut replicas: ReplicasGroup = serde_json::from_str(now).map_err(|error| {
                 CliError::from_error("group", &error).at(format!("the replicas of {target}"))
             })?;

@@ -10,7 +10,7 @@ use crate::{manifest, shapes};
 
 /// Print the JSON schema of the manifest, or of an answer
 #[derive(Debug, clap::Args)]
-pub struct SchemaArgs {
+pub(crate) struct SchemaArgs {
     /// Which [default: manifest]
     name: Option<String>,
     /// Write every schema into a folder
@@ -73,11 +73,10 @@ pub(crate) fn run(args: &SchemaArgs, context: &Context) -> Result<(), CliError> 
         return Ok(());
     }
     let wanted = args.name.as_deref().unwrap_or("manifest");
-    match schemas.iter().find(|(name, _)| *name == wanted) {
-        Some((_, schema)) => context.out.line(text(schema)),
-        None => {
-            let names: Vec<_> = schemas.iter().map(|(name, _)| *name).collect();
-            Err(CliError::usage(format!("there is no schema `{wanted}`")).hint(format!("use one of {}", names.join(", "))))
-        }
-    }
+    let Some((_, schema)) = schemas.iter().find(|(name, _)| *name == wanted) else {
+        let names: Vec<_> = schemas.iter().map(|(name, _)| *name).collect();
+        let error = CliError::usage(format!("there is no schema `{wanted}`"));
+        return Err(error.hint(format!("use one of {}", names.join(", "))));
+    };
+    context.out.line(text(schema))
 }

@@ -11,7 +11,7 @@ use crate::out::{Format, span};
 
 /// One screen: peers, sync, capacity, and what does not run and why
 #[derive(Debug, clap::Args)]
-pub struct StatusArgs {}
+pub(crate) struct StatusArgs {}
 
 pub(crate) async fn run(_: &StatusArgs, context: &Context) -> Result<(), CliError> {
     let client = connect::client(&context.globals)?;

@@ -18,7 +18,7 @@ use crate::{connect, keys};
 
 /// Manage the tokens that let new nodes in
 #[derive(Debug, clap::Subcommand)]
-pub enum TokenCommand {
+pub(crate) enum TokenCommand {
     /// Make a token and print the line that joins with it
     Create(CreateArgs),
     /// List the tokens
@@ -29,7 +29,7 @@ pub enum TokenCommand {
 
 /// Make a token
 #[derive(Debug, clap::Args)]
-pub struct CreateArgs {
+pub(crate) struct CreateArgs {
     /// How long it is good for
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     ttl: Duration,
@@ -43,7 +43,7 @@ pub struct CreateArgs {
 
 /// Withdraw a token
 #[derive(Debug, clap::Args)]
-pub struct RevokeArgs {
+pub(crate) struct RevokeArgs {
     /// The beginning of its id
     id: IdPrefix,
 }

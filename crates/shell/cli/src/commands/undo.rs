@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::shapes::{DeploymentRow, HistoryRow};
+use api::shapes::{DeploymentRow, HistoryChange, HistoryRow};
 use api::{path, routes};
 use document::event::{Create, Edit, Verb};
 use model::{Deployment, EventId, Group, Name};
@@ -18,7 +18,7 @@ use crate::out::short;
 /// Take back one change: by default the last one of a deployment
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["deployment", "event"])))]
-pub struct UndoArgs {
+pub(crate) struct UndoArgs {
     /// The deployment whose last change is taken back (NAME or NAMESPACE/NAME)
     deployment: Option<Target>,
     /// The event to take back, as `history` shows it
@@ -33,32 +33,38 @@ pub struct UndoArgs {
 /// What a change did to one deployment.
 #[derive(Debug, PartialEq, Eq)]
 enum Did {
+    /// It came, with its image, which every deployment has from its first event on.
     Created,
     Deleted,
     /// Group to its JSON before, which may be none.
     Set(BTreeMap<String, Option<String>>),
 }
 
+/// Whether these changes of one deployment are its creation.
+fn creates(changes: &[&HistoryChange]) -> bool {
+    changes.iter().any(|change| match change.group.as_deref() {
+        None => change.after.is_some(),
+        Some(group) => group == Group::Image.as_str() && change.before.is_none(),
+    })
+}
+
 /// What an event did, by deployment.
 fn did(row: &HistoryRow) -> BTreeMap<&str, Did> {
-    let mut done = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, Vec<&HistoryChange>> = BTreeMap::new();
     for change in &row.changes {
-        match &change.group {
-            None if change.after.is_none() => {
-                done.insert(change.subject.as_str(), Did::Deleted);
-            }
-            None => {
-                done.insert(change.subject.as_str(), Did::Created);
-            }
-            Some(group) => {
-                let entry = done.entry(change.subject.as_str()).or_insert_with(|| Did::Set(BTreeMap::new()));
-                if let Did::Set(groups) = entry {
-                    groups.insert(group.clone(), change.before.clone());
-                }
-            }
-        }
+        by_name.entry(change.subject.as_str()).or_default().push(change);
     }
-    done
+    let of = |changes: Vec<&HistoryChange>| {
+        if creates(&changes) {
+            return Did::Created;
+        }
+        if changes.iter().any(|change| change.group.is_none()) {
+            return Did::Deleted;
+        }
+        let groups = changes.iter().filter_map(|change| Some((change.group.clone()?, change.before.clone())));
+        Did::Set(groups.collect())
+    };
+    by_name.into_iter().map(|(name, changes)| (name, of(changes))).collect()
 }
 
 /// The groups of a deployment just before an event, replayed from the history.
@@ -67,7 +73,7 @@ fn before_event(rows: &[HistoryRow], namespace: &Name, name: &str, event: &str) 
     let mut groups = Groups::new();
     for row in rows.iter().take_while(|row| row.event != event).filter(|row| row.doc == doc) {
         let of_it: Vec<_> = row.changes.iter().filter(|change| change.subject == name).collect();
-        if of_it.iter().any(|change| change.group.is_none()) {
+        if creates(&of_it) || of_it.iter().any(|change| change.group.is_none()) {
             // It came or went: what was before belongs to another incarnation.
             groups.clear();
         }
@@ -104,7 +110,13 @@ fn step(
     event: &str,
 ) -> Result<Option<Step>, CliError> {
     match did {
-        Did::Created => row.map(|row| Step::delete(target, row)).transpose(),
+        // The event that created it is its incarnation: another one is not what is taken back.
+        Did::Created => match row {
+            Some(row) if row.incarnation == event => Ok(Some(Step::delete(target, row)?)),
+            Some(_) => Err(CliError::new("exists", format!("deployment {target} was created anew since"))
+                .hint(format!("`skerry delete {target}` ends the one that is there"))),
+            None => Ok(None),
+        },
         Did::Deleted => {
             if row.is_some() {
                 return Err(CliError::new("exists", format!("deployment {target} is there again"))
@@ -204,8 +216,6 @@ pub(crate) async fn run(args: &UndoArgs, context: &Context) -> Result<(), CliErr
 
 #[cfg(test)]
 mod tests {
-    use api::shapes::HistoryChange;
-
     use super::*;
 
     fn change(subject: &str, group: Option<&str>, before: Option<&str>, after: Option<&str>) -> HistoryChange {
@@ -237,7 +247,6 @@ mod tests {
                 "01",
                 "apply",
                 vec![
-                    change("web", None, None, Some("{}")),
                     change("web", Some("image"), None, Some(&image)),
                     change("web", Some("replicas"), None, Some(r#"{"count":2}"#)),
                 ],

@@ -14,7 +14,7 @@ use crate::{connect, keys};
 
 /// Manage the people who may change things
 #[derive(Debug, clap::Subcommand)]
-pub enum UserCommand {
+pub(crate) enum UserCommand {
     /// List the users
     Ls,
     /// Let a user in by their public key (`skerry user key` prints it)
@@ -25,7 +25,7 @@ pub enum UserCommand {
 
 /// Let a user in
 #[derive(Debug, clap::Args)]
-pub struct AddArgs {
+pub(crate) struct AddArgs {
     /// A name for people
     name: Name,
     /// The public key, 64 hexadecimal digits

@@ -8,7 +8,7 @@ use crate::shapes::ValidRow;
 
 /// Check manifests without asking any peer
 #[derive(Debug, clap::Args)]
-pub struct ValidateArgs {
+pub(crate) struct ValidateArgs {
     #[command(flatten)]
     files: FilesArgs,
 }

@@ -11,7 +11,7 @@ use crate::shapes::Version;
 
 /// Print the release
 #[derive(Debug, clap::Args)]
-pub struct VersionArgs {
+pub(crate) struct VersionArgs {
     /// Ask the peer for its release as well
     #[arg(long)]
     peers: bool,

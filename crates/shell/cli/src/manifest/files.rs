@@ -111,7 +111,7 @@ mod tests {
         let path = dir.path().join("big.yaml");
         // Sparse: it takes no room, and reading it would show in the time of the test.
         std::fs::File::create(&path).unwrap().set_len(100 << 20).unwrap();
-        let error = read_sources(&[path.clone()]).unwrap_err();
+        let error = read_sources(std::slice::from_ref(&path)).unwrap_err();
         assert_eq!(
             error.what,
             format!("{} is too large: 104857600 bytes, the limit is 4194304 bytes (4 MiB)", path.display())

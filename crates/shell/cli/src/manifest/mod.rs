@@ -112,3 +112,6 @@ pub fn load(paths: &[std::path::PathBuf]) -> Result<Vec<Spec>, CliError> {
     }
     Ok(specs)
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,14 +173,21 @@ fn options() -> serde_saphyr::Options {
 
 /// What the parser found, in our words where its own are about Rust or about limits.
 fn problem(error: &Error) -> Problem {
-    let error = error.without_snippet();
+    let mut error = error.without_snippet();
+    // What went wrong behind an alias is told where the alias stands; the cause is inside.
+    while let Error::AliasError { error: inner, .. } = error {
+        error = inner;
+    }
     let place = error.location().map_or(Place::START, |at| Place {
         line: usize::try_from(at.line()).unwrap_or(0),
         column: usize::try_from(at.column()).unwrap_or(0),
         width: usize::try_from(at.span().len()).unwrap_or(1).max(1),
     });
     let (message, hint) = match error {
-        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasExpansionLimitExceeded { .. } => (
+        Error::Budget { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. } => (
             format!(
                 "the file unfolds to more than a manifest may hold (limits: {NODES_MAX} values, {DEPTH_MAX} levels, {ALIASES_MAX} aliases)"
             ),

@@ -150,19 +150,16 @@ impl Reader {
                 self.note(key.place, format!("a field's name must be text, found {}", key.value.found()));
                 continue;
             };
-            match known.iter().find(|field| *field == word) {
-                Some(field) => {
-                    fields.insert(*field, value);
-                }
-                None => {
-                    let shown = start_of(word);
-                    let message = match meant(word, known) {
-                        Some(meant) => format!("unknown field `{shown}` in {what}; did you mean `{meant}`?"),
-                        None => format!("unknown field `{shown}` in {what}, which knows {}", known_words(known)),
-                    };
-                    self.note(key.place, message);
-                }
+            if let Some(field) = known.iter().find(|field| *field == word) {
+                fields.insert(*field, value);
+                continue;
             }
+            let shown = start_of(word);
+            let message = match meant(word, known) {
+                Some(meant) => format!("unknown field `{shown}` in {what}; did you mean `{meant}`?"),
+                None => format!("unknown field `{shown}` in {what}, which knows {}", known_words(known)),
+            };
+            self.note(key.place, message);
         }
         Some(fields)
     }
@@ -195,13 +192,11 @@ impl Reader {
             self.note(node.place, format!("{what} must be a whole number, found {}", node.value.found()));
             return None;
         };
-        match u64::try_from(number).ok().filter(|number| (least..=most).contains(number)) {
-            Some(number) => Some(number),
-            None => {
-                self.note(node.place, format!("{what} must be {least} to {most}, found {number}"));
-                None
-            }
+        let found = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
+        if found.is_none() {
+            self.note(node.place, format!("{what} must be {least} to {most}, found {number}"));
         }
+        found
     }
 
     fn word<T: Copy>(&mut self, node: &Node, what: &str, known: &[(&'static str, T)]) -> Option<T> {
@@ -586,14 +581,14 @@ impl Reader {
     fn long_port(&mut self, node: &Node, what: &str) -> Option<Port> {
         let before = self.problems.len();
         let fields = self.fields(node, what, &PORT_FIELDS)?;
-        let mut number = |field: &'static str| match fields.get(field) {
-            Some(node) => self.whole(node, &format!("{what}.{field}"), 1, u16::MAX.into()),
-            None => {
-                if self.problems.len() == before {
-                    self.note(node.place, format!("{what} has no `{field}`"));
-                }
-                None
+        let mut number = |field: &'static str| {
+            if let Some(node) = fields.get(field) {
+                return self.whole(node, &format!("{what}.{field}"), 1, u16::MAX.into());
             }
+            if self.problems.len() == before {
+                self.note(node.place, format!("{what} has no `{field}`"));
+            }
+            None
         };
         let (host, container) = (number("host"), number("container"));
         Some(Port {

@@ -1,5 +1,5 @@
 //! Images made by hand: tar streams byte by byte, layouts and archives around them.
-#![allow(dead_code, reason = "each test program uses its own part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,12 +49,10 @@ impl World {
         list(&self.store_path().join("tmp"))
     }
 
+    /// The unpacked folders, of whichever user.
     pub fn rootfs(&self) -> Vec<PathBuf> {
-        let mut all = list(&self.store_path().join("rootfs"));
-        if self.store_path().join("rootfs-user").is_dir() {
-            all.extend(list(&self.store_path().join("rootfs-user")));
-        }
-        all
+        let dirs = ["rootfs", "rootfs-user"].map(|name| self.store_path().join(name));
+        dirs.iter().filter(|dir| dir.is_dir()).flat_map(|dir| list(dir)).collect()
     }
 }
 
@@ -85,7 +83,7 @@ fn snapshot_into(root: &Path, dir: &Path, all: &mut BTreeMap<String, String>) {
             format!("special {:o} {}", meta.mode() & 0o170_000, meta.rdev())
         };
         if !kind.is_symlink() {
-            said += &format!(" {:o}", meta.mode() & 0o7777);
+            said = format!("{said} {:o}", meta.mode() & 0o7777);
         }
         all.insert(path.strip_prefix(root).unwrap().display().to_string(), said);
         if kind.is_dir() {
@@ -316,7 +314,7 @@ pub fn load_image(world: &World, image: &Image) -> Digest {
 pub fn chain(error: &dyn std::error::Error) -> String {
     let (mut text, mut next) = (error.to_string(), error.source());
     while let Some(error) = next {
-        text += &format!(": {error}");
+        text = format!("{text}: {error}");
         next = error.source();
     }
     text

@@ -160,9 +160,13 @@ fn parse(mounts: &str, own: &str) -> Vec<Hierarchy> {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let left: Vec<&str> = left.split(' ').collect();
         let right: Vec<&str> = right.split(' ').collect();
-        let (&[_, _, _, root, mount, ..], &[kind, _, options, ..]) = (&left[..], &right[..]) else { continue };
+        let (&[_, _, _, root, mount, ..], &[kind, _, options, ..]) = (&left[..], &right[..]) else {
+            continue;
+        };
         let (version, controllers) = match kind {
-            "cgroup" => (1, options.split(',').filter(|it| !is_mount_option(it)).map(str::to_owned).collect()),
+            "cgroup" => {
+                (1, options.split(',').filter(|it| !is_mount_option(it)).map(str::to_owned).collect())
+            }
             "cgroup2" => (2, Vec::new()),
             _ => continue,
         };

@@ -54,7 +54,8 @@ pub(crate) fn apply(groups: &[Group], limits: &Limits) -> Result<(), StartError>
             _ => write(group, name, "pids.max", &asked.to_string())?,
         }
     }
-    let held = read_limits(groups).map_err(|error| refused("of any kind", "cannot be read back", Some(error)))?;
+    let held =
+        read_limits(groups).map_err(|error| refused("of any kind", "cannot be read back", Some(error)))?;
     let asked = Limits { memory_b: limits.memory_b - limits.memory_b % page_b(), ..*limits };
     let pairs = [
         ("cpu", asked.cpu_m, held.cpu_m),

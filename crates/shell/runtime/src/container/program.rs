@@ -157,7 +157,10 @@ fn execute(args: &[String], env: &[CString], path: &str) -> StartError {
         };
         match error.raw_os_error() {
             Some(libc::ENOENT) if Path::new(&candidate).exists() => {
-                return unusable("the interpreter or loader that it names does not exist in the image", error);
+                return unusable(
+                    "the interpreter or loader that it names does not exist in the image",
+                    error,
+                );
             }
             Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => {}
             Some(libc::EACCES | libc::EPERM | libc::EISDIR) => {

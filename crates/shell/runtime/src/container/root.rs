@@ -152,9 +152,8 @@ fn mount_overlay(birth: &Birth<'_>) -> Result<(), StartError> {
     // The upper layer is thrown away with the container, so syncing it wears flash out for nothing.
     let volatile = format!("{options},volatile");
     let target = birth.dir.join(MERGED);
-    let mount_with = |options: &str| {
-        mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options))
-    };
+    let mount_with =
+        |options: &str| mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options));
     match mount_with(&volatile) {
         // Before Linux 5.10 there is no such option.
         Err(nix::errno::Errno::EINVAL) => mount_with(&options),
@@ -170,10 +169,9 @@ fn folder(path: &str) -> Result<(), StartError> {
         Ok(_) => {
             Err(step(format!("`{path}` of the image is not a folder; mounting there"))(Errno(libc::ENOTDIR)))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-            .mode(0o755)
-            .create(path)
-            .map_err(step(format!("making the folder {path}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::DirBuilder::new().mode(0o755).create(path).map_err(step(format!("making the folder {path}")))
+        }
         Err(error) => Err(step(format!("looking at {path}"))(error)),
     }
 }
@@ -260,7 +258,8 @@ fn set_network_defaults(degraded: &dyn Fn(String)) {
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
         ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
     ] {
-        let wrote = OpenOptions::new().write(true).open(file).and_then(|mut it| it.write_all(value.as_bytes()));
+        let wrote =
+            OpenOptions::new().write(true).open(file).and_then(|mut it| it.write_all(value.as_bytes()));
         // Without root the range names groups that the user namespace does not know.
         if let Err(error) = wrote
             && error.raw_os_error() != Some(libc::EINVAL)

@@ -14,7 +14,7 @@ use crate::sys::{self, Epoll};
 pub(super) const CONNECTIONS_MAX: usize = 64;
 
 /// Read at once.
-const READ_B: usize = 4096;
+const READ_B: usize = 16 << 10;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,8 @@ impl Connections {
     pub(super) fn read(&mut self, index: usize) -> Option<Brought> {
         let connection = self.list.get_mut(index)?.as_mut()?;
         let mut buffer = [0; READ_B];
+        // What was read before holds no line's end, and is not searched again.
+        let mut from = connection.input.len();
         let over = match connection.stream.read(&mut buffer) {
             Ok(0) => true,
             Ok(n) => {
@@ -95,8 +97,9 @@ impl Connections {
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
         let mut lines = Vec::new();
-        while let Some(end) = connection.input.iter().position(|byte| *byte == b'\n') {
-            let rest = connection.input.split_off(end + 1);
+        while let Some(end) = connection.input[from..].iter().position(|byte| *byte == b'\n') {
+            let rest = connection.input.split_off(from + end + 1);
+            from = 0;
             lines.push(std::mem::replace(&mut connection.input, rest));
         }
         Some(Brought { role: connection.role, lines, over })

@@ -6,10 +6,10 @@
 
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::io;
 
 use crate::client::ExecRequest;
 use crate::container::program::{Program, Stdio, become_it};
@@ -70,9 +70,7 @@ impl Door {
 
     fn enter(&self, init: &OwnedFd) -> io::Result<()> {
         match self {
-            Self::Process => {
-                sys::setns(init.as_fd(), crate::container::NAMESPACES | libc::CLONE_NEWCGROUP)
-            }
+            Self::Process => sys::setns(init.as_fd(), crate::container::NAMESPACES | libc::CLONE_NEWCGROUP),
             Self::Files { others, .. } => {
                 self.enter_network()?;
                 for namespace in others {
@@ -98,7 +96,11 @@ impl Door {
 /// Our ends of a program's stdio, on their way to the client.
 #[derive(Debug)]
 enum Ends {
-    Pipes { stdin: OwnedFd, out: OwnedFd, err: OwnedFd },
+    Pipes {
+        stdin: OwnedFd,
+        out: OwnedFd,
+        err: OwnedFd,
+    },
     /// The terminal comes through here.
     Terminal(UnixStream),
 }
@@ -284,7 +286,9 @@ impl Exec {
                 self.heard.extend_from_slice(&buffer[..n]);
                 return Progress::Waiting;
             }
-            Ok(_) => return Progress::Failed(StartError::Supervisor { problem: "too long an answer".into() }),
+            Ok(_) => {
+                return Progress::Failed(StartError::Supervisor { problem: "too long an answer".into() });
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
             Err(error) => return Progress::Failed(StartError::kernel("hear from the program")(error)),
         }
@@ -321,7 +325,8 @@ impl Exec {
                 let copy = || master.try_clone().map_err(StartError::kernel("copy the terminal"));
                 let (ours, second) = (copy()?, copy()?);
                 if let Some((rows, columns)) = self.size {
-                    sys::resize(ours.as_fd(), rows, columns).map_err(StartError::kernel("size the terminal"))?;
+                    sys::resize(ours.as_fd(), rows, columns)
+                        .map_err(StartError::kernel("size the terminal"))?;
                 }
                 self.terminal = Some(ours);
                 Ok(vec![master, second])

@@ -102,14 +102,7 @@ pub(super) struct Log {
 impl Log {
     /// Goes on with the file that is there.
     pub(super) fn new(dir: &Path, limits: LogLimits) -> Self {
-        Self {
-            path: dir.join(files::LOG),
-            file: None,
-            size_b: 0,
-            limits,
-            dropped: 0,
-            problem: String::new(),
-        }
+        Self { path: dir.join(files::LOG), file: None, size_b: 0, limits, dropped: 0, problem: String::new() }
     }
 
     /// Writes what a stream has given.
@@ -259,8 +252,10 @@ mod tests {
         for number in 0..2000 {
             log.take(&mut stream, format!("line {number}\n").as_bytes());
         }
-        let mut names: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["log", "log.1", "log.2"]);
         let mut kept = Vec::new();

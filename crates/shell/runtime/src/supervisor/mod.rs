@@ -57,7 +57,9 @@ pub fn supervisor_main(args: &[OsString]) -> i32 {
     match life::run(&mut live) {
         Ok(()) => 0,
         // The container dies with this process; the peer finds it lost, and this in the folder.
-        Err(error) => told(writeln!(io::stderr(), "supervisor: {error} (peer heard of the start: {heard})"), 1),
+        Err(error) => {
+            told(writeln!(io::stderr(), "supervisor: {error} (peer heard of the start: {heard})"), 1)
+        }
     }
 }
 

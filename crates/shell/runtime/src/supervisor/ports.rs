@@ -66,18 +66,18 @@ pub(super) fn open(
         listeners.push(Listener { socket, container: port.container });
     }
     let known = Listeners { boot_id: boot_id.to_owned(), supervisor: supervisor.clone(), inodes };
-    files::write_volatile(dir, files::LISTENERS, &known)
-        .map_err(|_| StartError::kernel(format!("write down the listeners in {}", dir.display()))(Errno(libc::EIO)))?;
+    files::write_volatile(dir, files::LISTENERS, &known).map_err(|_| {
+        StartError::kernel(format!("write down the listeners in {}", dir.display()))(Errno(libc::EIO))
+    })?;
     Ok(listeners)
 }
 
 fn listen(root: &Path, port: u16, boot_id: &str) -> Result<OwnedFd, StartError> {
     let refused = |error: io::Error| match error.raw_os_error() {
         Some(libc::EADDRINUSE) => StartError::PortTaken { port },
-        Some(libc::EACCES) => StartError::NoPermission {
-            action: format!("listen on port {port}"),
-            source: Errno::from(error),
-        },
+        Some(libc::EACCES) => {
+            StartError::NoPermission { action: format!("listen on port {port}"), source: Errno::from(error) }
+        }
         _ => StartError::PortRefused { port, source: error.into() },
     };
     let socket = match bound(port, false) {

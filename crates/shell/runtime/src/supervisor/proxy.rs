@@ -66,7 +66,13 @@ impl Proxy {
     }
 
     /// Forwards an accepted client to `port` of the container, by a socket of its network.
-    pub(super) fn open(&mut self, epoll: &Epoll, client: OwnedFd, inner: OwnedFd, port: u16) -> io::Result<()> {
+    pub(super) fn open(
+        &mut self,
+        epoll: &Epoll,
+        client: OwnedFd,
+        inner: OwnedFd,
+        port: u16,
+    ) -> io::Result<()> {
         for end in [&client, &inner] {
             sys::set_option(end.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
         }

@@ -1,9 +1,9 @@
 //! From a folder with a specification to a program that runs, or to nothing at all.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::cgroup::{self, Group, Layout};
 use crate::container::{self, Birth, CgroupMount, ChildLine, Pipes};
 use crate::error::{Errno, StartError};
 use crate::files;
-use crate::record::{Process, StateFile};
+use crate::record::{Holder, Process, StateFile};
 use crate::spec::ContainerSpec;
 use crate::sys::{self, Cloned};
 
@@ -88,7 +88,9 @@ impl Attempt<'_> {
         })();
         match undone {
             Ok(()) => why,
-            Err(error) => StartError::Supervisor { problem: format!("{why}; cleaning up failed too: {error}") },
+            Err(error) => {
+                StartError::Supervisor { problem: format!("{why}; cleaning up failed too: {error}") }
+            }
         }
     }
 }
@@ -158,7 +160,8 @@ fn lock(dir: &Path, id: &str) -> Result<File, StartError> {
     loop {
         let path = dir.join(files::LOCK);
         let lock = files::try_lock(&path).map_err(StartError::kernel(format!("lock {}", path.display())))?;
-        if let Some(lock) = lock {
+        if let Some(mut lock) = lock {
+            sign(&mut lock).map_err(StartError::kernel(format!("sign {}", path.display())))?;
             return Ok(lock);
         }
         let ending = dir.join(files::EXIT).exists();
@@ -167,6 +170,13 @@ fn lock(dir: &Path, id: &str) -> Result<File, StartError> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Writes into the lock who holds it.
+fn sign(lock: &mut File) -> io::Result<()> {
+    let holder = Holder { boot_id: files::boot_id()?, supervisor: Process::find(std::process::id())? };
+    lock.set_len(0)?;
+    lock.write_all(&serde_json::to_vec(&holder)?)
 }
 
 fn read_spec(dir: &Path, id: &str) -> Result<ContainerSpec, StartError> {
@@ -183,6 +193,19 @@ fn read_spec(dir: &Path, id: &str) -> Result<ContainerSpec, StartError> {
         return Err(bad(format!("it is of container {}", spec.id)));
     }
     Ok(spec)
+}
+
+/// The merged root looks like its topmost folder, so that one takes on the looks of the image's.
+fn dress_upper(dir: &Path, spec: &ContainerSpec, rootless: bool) -> io::Result<()> {
+    let upper = dir.join(container::FOLDERS[0]);
+    let Some(Ok(image)) = spec.lower.first().map(fs::metadata) else {
+        // The container's own attempt names the layer that is missing.
+        return Ok(());
+    };
+    if !rootless {
+        std::os::unix::fs::chown(&upper, Some(image.uid()), Some(image.gid()))?;
+    }
+    fs::set_permissions(&upper, fs::Permissions::from_mode(image.mode() & 0o7777))
 }
 
 enum Clear {
@@ -270,10 +293,12 @@ fn go(
 ) -> Result<Parts, StartError> {
     let dir = attempt.dir;
     let filters = container::seccomp::compile()?;
+    dress_upper(dir, spec, rootless).map_err(StartError::kernel(format!("prepare {}", dir.display())))?;
     let supervisor = Process::find(std::process::id()).map_err(StartError::kernel("look at ourselves"))?;
     let boot_id = files::boot_id().map_err(StartError::kernel("read the boot id"))?;
     let listeners = ports::open(root, dir, &spec.ports, &supervisor, &boot_id)?;
-    let descriptors = raise_descriptor_limit().map_err(StartError::kernel("raise the limit of open files"))?;
+    let descriptors =
+        raise_descriptor_limit().map_err(StartError::kernel("raise the limit of open files"))?;
     attempt.groups = make_groups(attempt.layout, spec, dir, rootless, &mut degraded)?;
 
     let (go_read, go_write) = pipe(false)?;
@@ -285,7 +310,13 @@ fn go(
         spec,
         dir,
         rootless,
-        pipes: Pipes { go: go_read, lines: lines_write, status: status_write, out: out_write, err: err_write },
+        pipes: Pipes {
+            go: go_read,
+            lines: lines_write,
+            status: status_write,
+            out: out_write,
+            err: err_write,
+        },
         filters: &filters,
         cgroup_mounts: &cgroup_mounts(&attempt.groups, rootless),
         descriptors,
@@ -454,7 +485,8 @@ fn hear(lines: &OwnedFd, pid: i32, degraded: &mut Vec<String>) -> Result<(), Sta
             continue;
         }
         let mut buffer = [0; 4096];
-        let n = sys::read(lines.as_fd(), &mut buffer).map_err(StartError::kernel("hear from the container"))?;
+        let n =
+            sys::read(lines.as_fd(), &mut buffer).map_err(StartError::kernel("hear from the container"))?;
         if n == 0 {
             break;
         }
@@ -481,7 +513,9 @@ fn hear(lines: &OwnedFd, pid: i32, degraded: &mut Vec<String>) -> Result<(), Sta
             | nix::sys::wait::WaitPidFlag::WNOWAIT,
     ) {
         Ok(nix::sys::wait::WaitStatus::Signaled(_, signal, _)) => Err(StartError::Supervisor {
-            problem: format!("the container was killed during its start by {signal}; is its memory limit too small?"),
+            problem: format!(
+                "the container was killed during its start by {signal}; is its memory limit too small?"
+            ),
         }),
         Ok(nix::sys::wait::WaitStatus::Exited(_, code)) if code != 0 => {
             Err(StartError::Supervisor { problem: format!("the container's init ended with {code}") })

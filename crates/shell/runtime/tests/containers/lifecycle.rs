@@ -9,22 +9,43 @@ use runtime::{Runtime, RuntimeError, StartError, State};
 
 use crate::world::{PATIENCE, STARTER_ARG, World, await_that, lives};
 
-pub const CASES: &[super::Case] = &[
+pub(crate) const CASES: &[super::Case] = &[
     ("exit_codes_and_signals_are_told_as_they_were", exit_codes_and_signals_are_told_as_they_were),
     ("what_cannot_start_says_precisely_why", what_cannot_start_says_precisely_why),
-    ("a_program_without_handler_ends_at_once_when_stopped", a_program_without_handler_ends_at_once_when_stopped),
+    (
+        "a_program_without_handler_ends_at_once_when_stopped",
+        a_program_without_handler_ends_at_once_when_stopped,
+    ),
     ("a_program_with_handler_ends_in_its_own_way", a_program_with_handler_ends_in_its_own_way),
-    ("a_program_that_ignores_the_stop_is_killed_after_its_grace", a_program_that_ignores_the_stop_is_killed_after_its_grace),
+    (
+        "a_program_that_ignores_the_stop_is_killed_after_its_grace",
+        a_program_that_ignores_the_stop_is_killed_after_its_grace,
+    ),
     ("signals_reach_the_program", signals_reach_the_program),
-    ("a_container_ends_with_its_program_and_takes_its_daemons_along", a_container_ends_with_its_program_and_takes_its_daemons_along),
+    (
+        "a_container_ends_with_its_program_and_takes_its_daemons_along",
+        a_container_ends_with_its_program_and_takes_its_daemons_along,
+    ),
     ("containers_outlive_the_process_that_started_them", containers_outlive_the_process_that_started_them),
     ("a_scan_finds_everything_and_names_what_is_broken", a_scan_finds_everything_and_names_what_is_broken),
-    ("a_container_whose_supervisor_is_killed_is_lost_and_gone", a_container_whose_supervisor_is_killed_is_lost_and_gone),
+    (
+        "a_container_whose_supervisor_is_killed_is_lost_and_gone",
+        a_container_whose_supervisor_is_killed_is_lost_and_gone,
+    ),
     ("a_container_of_an_earlier_boot_is_lost", a_container_of_an_earlier_boot_is_lost),
-    ("a_restart_has_a_fresh_file_system_and_goes_on_with_the_log", a_restart_has_a_fresh_file_system_and_goes_on_with_the_log),
-    ("a_container_runs_once_and_is_not_removed_while_it_runs", a_container_runs_once_and_is_not_removed_while_it_runs),
+    (
+        "a_restart_has_a_fresh_file_system_and_goes_on_with_the_log",
+        a_restart_has_a_fresh_file_system_and_goes_on_with_the_log,
+    ),
+    (
+        "a_container_runs_once_and_is_not_removed_while_it_runs",
+        a_container_runs_once_and_is_not_removed_while_it_runs,
+    ),
     ("a_folder_with_a_long_path_is_no_problem", a_folder_with_a_long_path_is_no_problem),
-    ("malformed_and_huge_requests_leave_the_container_alone", malformed_and_huge_requests_leave_the_container_alone),
+    (
+        "malformed_and_huge_requests_leave_the_container_alone",
+        malformed_and_huge_requests_leave_the_container_alone,
+    ),
     ("two_hundred_lives_leave_nothing_behind", two_hundred_lives_leave_nothing_behind),
     ("a_supervisor_is_small_and_a_start_is_quick", a_supervisor_is_small_and_a_start_is_quick),
 ];
@@ -72,7 +93,10 @@ fn what_cannot_start_says_precisely_why() {
         fails(&|spec| spec.user = Some("nobody".into())),
         StartError::UserMissing { user: "nobody".into() }
     );
-    assert_eq!(fails(&|spec| spec.cwd = "/nowhere".into()), StartError::CwdMissing { cwd: "/nowhere".into() });
+    assert_eq!(
+        fails(&|spec| spec.cwd = "/nowhere".into()),
+        StartError::CwdMissing { cwd: "/nowhere".into() }
+    );
     assert_eq!(
         fails(&|spec| spec.lower.push("/no/such/layer".into())),
         StartError::LayerMissing { path: "/no/such/layer".into() }
@@ -129,7 +153,10 @@ fn signals_reach_the_program() {
         world.await_log("af", &format!("signal {signal}"));
     }
     for signal in [0, 65, -1, libc::SIGSTOP] {
-        assert!(matches!(world.runtime.signal("af", signal), Err(RuntimeError::Supervisor { .. })), "{signal}");
+        assert!(
+            matches!(world.runtime.signal("af", signal), Err(RuntimeError::Supervisor { .. })),
+            "{signal}"
+        );
     }
     assert!(world.is_running("af"));
     world.runtime.kill("af").unwrap();
@@ -293,7 +320,15 @@ fn malformed_and_huge_requests_leave_the_container_alone() {
     let socket = world.dir.path().join("run/a0/control.sock");
     let huge = vec![b'x'; 6 << 20];
     let deep = format!("{}\n", "[".repeat(100_000));
-    for bytes in [&b"nonsense\n"[..], b"\n", b"{\"unknown\":1}\n", b"\xff\xfe\n", b"{\"signal\":{\"signal\":99999999999}}\n", deep.as_bytes(), &huge] {
+    for bytes in [
+        &b"nonsense\n"[..],
+        b"\n",
+        b"{\"unknown\":1}\n",
+        b"\xff\xfe\n",
+        b"{\"signal\":{\"signal\":99999999999}}\n",
+        deep.as_bytes(),
+        &huge,
+    ] {
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // The supervisor may hang up in the middle.
@@ -358,7 +393,11 @@ fn a_supervisor_is_small_and_a_start_is_quick() {
     let (supervisor, init) = (mean(&|it| it.0), mean(&|it| it.1));
     println!(
         "  start: min {:?}, median {:?}, max {:?}; mean PSS of 20: supervisor {} KiB, init {} KiB",
-        starts[0], starts[10], starts[19], supervisor >> 10, init >> 10
+        starts[0],
+        starts[10],
+        starts[19],
+        supervisor >> 10,
+        init >> 10
     );
     // Far above what was measured: this test binary is unoptimised and carries tests.
     assert!(supervisor < 2 << 20, "{supervisor}");

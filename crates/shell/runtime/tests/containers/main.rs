@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let cases: Vec<Case> =
-        [lifecycle::CASES, isolation::CASES, limits::CASES, logs::CASES, ports::CASES, programs::CASES].concat();
+        [lifecycle::CASES, isolation::CASES, limits::CASES, logs::CASES, ports::CASES, programs::CASES]
+            .concat();
     if words.iter().any(|word| word == "--list") {
         for (name, _) in cases {
             println!("{name}: test");

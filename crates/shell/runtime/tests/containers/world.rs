@@ -14,13 +14,13 @@ use runtime::{ContainerSpec, ExitRecord, Limits, LogLimits, Runtime, SPEC_VERSIO
 use tempfile::TempDir;
 
 /// Anything that should happen at once has happened after this long, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes this program start a container and then wait to be killed.
-pub const STARTER_ARG: &str = "__starter";
+pub(crate) const STARTER_ARG: &str = "__starter";
 
 /// A process that starts containers and is killed by the test.
-pub fn starter_main(args: &[OsString]) -> i32 {
+pub(crate) fn starter_main(args: &[OsString]) -> i32 {
     let [_, _, dir, ids @ ..] = args else { return 2 };
     let runtime = Runtime::new(dir.into(), std::env::current_exe().unwrap()).unwrap();
     for id in ids {
@@ -32,7 +32,7 @@ pub fn starter_main(args: &[OsString]) -> i32 {
 }
 
 /// The image: `/bin/tool` and a user database. Built once, of the C source beside this file.
-pub fn image() -> &'static Path {
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let dir = std::env::temp_dir().join(format!("runtime-image-{}", std::process::id()));
@@ -62,14 +62,14 @@ pub fn image() -> &'static Path {
 }
 
 /// Removes the image; called at the end of the run.
-pub fn remove_image() {
+pub(crate) fn remove_image() {
     fs::remove_dir_all(image()).unwrap();
 }
 
 /// A runtime folder of its own, checked and removed at the end of the test.
-pub struct World {
-    pub runtime: Runtime,
-    pub dir: TempDir,
+pub(crate) struct World {
+    pub(crate) runtime: Runtime,
+    pub(crate) dir: TempDir,
     parent: String,
     before: Leftovers,
 }
@@ -83,13 +83,19 @@ struct Leftovers {
 }
 
 impl Leftovers {
-    fn now(parent: &str) -> Self {
+    /// Others may use this machine at the same time: only what bears our names is looked at.
+    fn now(parent: &str, dir: &Path) -> Self {
+        let dir = dir.to_str().unwrap();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let top = parent.split('/').next().unwrap();
         let mut groups = BTreeSet::new();
         find(Path::new("/sys/fs/cgroup"), top, 4, &mut groups);
         let own_fds = fs::read_dir("/proc/self/fd").unwrap().count();
-        Self { mounts: mounts.lines().map(str::to_owned).collect(), groups, own_fds }
+        Self {
+            mounts: mounts.lines().filter(|line| line.contains(dir)).map(str::to_owned).collect(),
+            groups,
+            own_fds,
+        }
     }
 }
 
@@ -106,19 +112,19 @@ fn find(dir: &Path, name: &str, depth: u32, found: &mut BTreeSet<PathBuf>) {
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         image();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let parent = format!("skerry-test-{}-{number}/node", std::process::id());
-        let before = Leftovers::now(&parent);
         let dir = tempfile::tempdir().unwrap();
+        let before = Leftovers::now(&parent, dir.path());
         let runtime = Runtime::new(dir.path().join("run"), std::env::current_exe().unwrap()).unwrap();
         Self { runtime, dir, parent, before }
     }
 
     /// A container that runs the tool with these arguments.
-    pub fn spec(&self, id: &str, args: &[&str]) -> ContainerSpec {
+    pub(crate) fn spec(&self, id: &str, args: &[&str]) -> ContainerSpec {
         ContainerSpec {
             version: SPEC_VERSION,
             id: id.into(),
@@ -138,53 +144,55 @@ impl World {
         }
     }
 
-    pub fn start(&self, spec: &ContainerSpec) -> Started {
+    pub(crate) fn start(&self, spec: &ContainerSpec) -> Started {
         self.runtime.write_spec(spec).unwrap();
         self.runtime.start(&spec.id).unwrap()
     }
 
-    pub fn run(&self, spec: &ContainerSpec) -> ExitRecord {
+    pub(crate) fn run(&self, spec: &ContainerSpec) -> ExitRecord {
         self.start(spec);
         self.runtime.wait_blocking(&spec.id, Some(PATIENCE)).unwrap()
     }
 
     /// What a container that has ended wrote to standard output.
-    pub fn output(&self, args: &[&str]) -> String {
+    pub(crate) fn output(&self, args: &[&str]) -> String {
         self.output_of(&self.spec("0a", args))
     }
 
-    pub fn output_of(&self, spec: &ContainerSpec) -> String {
+    pub(crate) fn output_of(&self, spec: &ContainerSpec) -> String {
         let exit = self.run(spec);
-        let text = self.log(&spec.id).iter().filter(|it| it.stream == 'o').fold(String::new(), |all, it| {
-            all + &it.text + if it.whole { "\n" } else { "" }
-        });
+        let text = self
+            .log(&spec.id)
+            .iter()
+            .filter(|it| it.stream == 'o')
+            .fold(String::new(), |all, it| all + &it.text + if it.whole { "\n" } else { "" });
         assert_eq!((exit.code, exit.signal), (Some(0), None), "{:?}", self.log(&spec.id));
         self.runtime.remove(&spec.id).unwrap();
         text
     }
 
-    pub fn log(&self, id: &str) -> Vec<Record> {
+    pub(crate) fn log(&self, id: &str) -> Vec<Record> {
         let files = self.runtime.log_files(id).unwrap();
         files.iter().flat_map(|file| parse(&fs::read_to_string(file).unwrap())).collect()
     }
 
     /// Waits until the log holds a record with this text.
-    pub fn await_log(&self, id: &str, text: &str) {
+    pub(crate) fn await_log(&self, id: &str, text: &str) {
         await_that(&format!("`{text}` in the log of {id}"), || self.log(id).iter().any(|it| it.text == text));
     }
 
-    pub fn is_running(&self, id: &str) -> bool {
+    pub(crate) fn is_running(&self, id: &str) -> bool {
         matches!(self.runtime.state(id).unwrap(), State::Running(_))
     }
 }
 
 /// One record of a log.
 #[derive(Debug)]
-pub struct Record {
-    pub ms: i64,
-    pub stream: char,
-    pub whole: bool,
-    pub text: String,
+pub(crate) struct Record {
+    pub(crate) ms: i64,
+    pub(crate) stream: char,
+    pub(crate) whole: bool,
+    pub(crate) text: String,
 }
 
 fn parse(text: &str) -> Vec<Record> {
@@ -203,7 +211,7 @@ fn parse(text: &str) -> Vec<Record> {
 }
 
 /// Waits for a condition that must come.
-pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
@@ -212,7 +220,7 @@ pub fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Whether a process runs (a zombie does not).
-pub fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|text| !text[text.rfind(')').unwrap()..].starts_with(") Z"))
 }
@@ -230,7 +238,11 @@ impl Drop for World {
             }
         }
         if !std::thread::panicking() {
-            assert_eq!(Leftovers::now(&self.parent), self.before, "something is left of the test");
+            assert_eq!(
+                Leftovers::now(&self.parent, self.dir.path()),
+                self.before,
+                "something is left of the test"
+            );
         }
     }
 }

@@ -1,0 +1,292 @@
+//! Bad manifests and what is said of each, word for word.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// What is said of a text: `line:column: message` for each problem.
+fn said(text: &str) -> Vec<String> {
+    match read(text) {
+        Ok(specs) => vec![format!("accepted: {} deployments", specs.len())],
+        Err(mut problems) => {
+            problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+            problems
+                .iter()
+                .map(|problem| format!("{}:{}: {}", problem.place.line, problem.place.column, problem.message))
+                .collect()
+        }
+    }
+}
+
+/// A manifest of one deployment with a field more.
+fn with(field: &str) -> String {
+    format!("deployments:\n  - name: web\n    image: web:1\n    {field}\n")
+}
+
+#[test]
+fn a_whole_manifest_becomes_a_deployment() {
+    let text = r#"
+namespace: shop
+deployments:
+  - name: web
+    image: web:1
+    replicas: 3
+    class: available
+    command: [/app]
+    args: ["--port", "80"]
+    env: {LEVEL: debug}
+    workdir: /srv
+    user: "1000:1000"
+    resources: {cpu: 250m, memory: 64Mi, pids: 100}
+    ports: ["8080:80", {host: 9090, container: 90}]
+    restart: on-failure
+    labels: {team: shop}
+    constraints: {site: north}
+  - {name: db, image: db}
+"#;
+    let specs = read(text).unwrap();
+    assert_eq!(specs.len(), 2);
+    let web = specs[0].with_digest(model::Digest::from_bytes([1; 32]));
+    assert_eq!(web.namespace.as_str(), "shop");
+    assert_eq!((web.replicas.count, web.resources.cpu_m, web.resources.memory_b), (3, 250, 64 << 20));
+    assert_eq!(web.image.command, ["/app"]);
+    assert_eq!(web.image.args, ["--port", "80"]);
+    assert_eq!(web.ports.ports.iter().map(|port| (port.host, port.container)).collect::<Vec<_>>(), [(8080, 80), (9090, 90)]);
+    assert_eq!(web.restart.policy, model::RestartPolicy::OnFailure);
+    let db = specs[1].with_digest(model::Digest::from_bytes([1; 32]));
+    assert_eq!((db.replicas.count, db.resources), (1, model::ResourcesGroup::default()));
+    assert_eq!(db.namespace.as_str(), "shop");
+}
+
+#[test]
+fn json_is_read_as_well_tabs_and_all() {
+    let text = "{\n\t\"deployments\": [\n\t\t{\"name\": \"web\", \"image\": \"web:1\", \"replicas\": 2}\n\t]\n}";
+    assert_eq!(said(text), ["accepted: 1 deployments"]);
+    let pinned = format!("deployments: [{{name: a, image: \"web@sha256:{}\"}}]", "ab".repeat(32));
+    assert_eq!(read(&pinned).unwrap()[0].image.digest, Some(model::Digest::from_bytes([0xab; 32])));
+}
+
+#[test]
+fn amounts_may_be_numbers_or_text() {
+    for (cpu, cpu_m) in [("0.25", 250), ("1", 1000), ("'1'", 1000), ("250m", 250), ("2.5", 2500)] {
+        let specs = read(&with(&format!("resources: {{cpu: {cpu}}}"))).unwrap();
+        assert_eq!(specs[0].with_digest(model::Digest::from_bytes([1; 32])).resources.cpu_m, cpu_m, "{cpu}");
+    }
+    let specs = read(&with("resources: {memory: 67108864}")).unwrap();
+    assert_eq!(specs[0].with_digest(model::Digest::from_bytes([1; 32])).resources.memory_b, 64 << 20);
+}
+
+#[test]
+fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
+    let long = "a".repeat(300);
+    let name = |name: &str| format!("deployments: [{{name: {name}, image: i}}]");
+    let table: Vec<(String, String)> = vec![
+        // Unknown and missing fields.
+        (with("replica: 3"), "4:5: unknown field `replica` in deployments[0]; did you mean `replicas`?".into()),
+        (with("environment: {}"), "4:5: unknown field `environment` in deployments[0]; did you mean `env`?".into()),
+        (with("entrypoint: [a]"), "4:5: unknown field `entrypoint` in deployments[0]; did you mean `command`?".into()),
+        (with("resources: {mem: 64Mi}"), "4:17: unknown field `mem` in resources; did you mean `memory`?".into()),
+        (with("resources: {gpu: 1}"), "4:17: unknown field `gpu` in resources; did you mean `cpu`?".into()),
+        (with("resources: {disk: 1Gi}"), "4:17: unknown field `disk` in resources, which knows `cpu`, `memory`, `pids`".into()),
+        (with("ports: [{host: 80, guest: 80}]"), "4:24: unknown field `guest` in ports[0], which knows `host`, `container`".into()),
+        ("services: []".into(), "1:1: unknown field `services` in the manifest; did you mean `deployments`?".into()),
+        ("namespace: a".into(), "1:1: the manifest has no `deployments`".into()),
+        ("deployments: []".into(), "1:14: `deployments` is empty".into()),
+        ("deployments: [{image: i}]".into(), "1:15: deployments[0] has no `name`".into()),
+        ("deployments: [{name: a}]".into(), "1:15: deployments[0] has no `image`".into()),
+        ("deployments: [{name: a, image: i, 3: x}]".into(), "1:35: a field's name must be text, found the number 3".into()),
+        // Shapes.
+        ("[]".into(), "1:1: the manifest must be a group of fields, found a list".into()),
+        ("hello".into(), "1:1: the manifest must be a group of fields, found the text \"hello\"".into()),
+        ("deployments: {}".into(), "1:14: deployments must be a list, found a group of fields".into()),
+        ("deployments: [web]".into(), "1:15: deployments[0] must be a group of fields, found the text \"web\"".into()),
+        (with("env: [A=1]"), "4:10: env must be a group of fields, found a list".into()),
+        (with("labels: team"), "4:13: labels must be a group of fields, found the text \"team\"".into()),
+        (with("ports: 8080:80"), "4:12: ports must be a list, found the text \"8080:80\"".into()),
+        (with("command: /app --fast"), "4:14: command must be a list, found the text \"/app --fast\"; no shell splits it".into()),
+        // Types.
+        (with("replicas: three"), "4:15: replicas must be a whole number, found the text \"three\"".into()),
+        (with("replicas: \"3\""), "4:15: replicas must be a whole number, found the text \"3\"".into()),
+        (with("replicas: 2.5"), "4:15: replicas must be a whole number, found the number 2.5".into()),
+        (with("replicas: true"), "4:15: replicas must be a whole number, found `true`".into()),
+        (with("replicas:"), "4:13: replicas must be a whole number, found nothing".into()),
+        (with("env: {PORT: 8080}"), "4:17: env.PORT must be text, found the number 8080; put it in quotes: \"8080\"".into()),
+        (with("env: {ON: true}"), "4:15: env.ON must be text, found `true`; put it in quotes: \"true\"".into()),
+        (with("env: {A: }"), "4:12: env.A must be text, found nothing".into()),
+        (with("args: [sleep, 10]"), "4:19: args[1] must be text, found the number 10; put it in quotes: \"10\"".into()),
+        (with("workdir: [a]"), "4:14: workdir must be text, found a list".into()),
+        ("deployments: [{name: 3, image: i}]".into(), "1:22: name must be text, found the number 3; put it in quotes: \"3\"".into()),
+        // Ranges.
+        (with("replicas: 0"), "4:15: replicas must be at least 1, found 0".into()),
+        (with("replicas: -1"), "4:15: replicas must be 1 to 10000, found -1".into()),
+        (with("replicas: 1000000000"), "4:15: replicas must be 1 to 10000, found 1000000000".into()),
+        (with("resources: {cpu: 0}"), "4:22: resources.cpu: 0m asked, use 1m to 1024000m".into()),
+        (with("resources: {memory: 64}"), "4:25: resources.memory: 64 bytes asked, use 1Mi to 16Ti".into()),
+        (with("resources: {memory: 17Ti}"), "4:25: resources.memory: 18691697672192 bytes asked, use 1Mi to 16Ti".into()),
+        (with("resources: {pids: 0}"), "4:23: resources.pids must be 1 to 4194304, found 0".into()),
+        // Units.
+        (with("resources: {memory: 64mi}"), "4:25: resources.memory: `64mi` is not an amount of memory; did you mean `64Mi`?".into()),
+        (with("resources: {memory: 64MB}"), "4:25: resources.memory: `64MB` is not an amount of memory; did you mean `64M`?".into()),
+        (
+            with("resources: {memory: lots}"),
+            "4:25: resources.memory: `lots` is not an amount of memory: write it like `64Mi`, `1Gi`, `500M` or a number of bytes".into(),
+        ),
+        (with("resources: {cpu: 250M}"), "4:22: resources.cpu: `250M` is not an amount of cpu; did you mean `250m`?".into()),
+        (
+            with("resources: {cpu: [1]}"),
+            "4:22: resources.cpu must be an amount, found a list: write it like `250m` (a quarter of a core), `0.5` or `2`".into(),
+        ),
+        // Names.
+        (name("'..'"), "1:22: name: `..` has the character '.': use a to z, 0 to 9 and `-`, starting and ending with a letter or digit".into()),
+        (name("a/b"), "1:22: name: `a/b` has the character '/': use a to z, 0 to 9 and `-`, starting and ending with a letter or digit".into()),
+        (name("Web"), "1:22: name: `Web` has the character 'W': use a to z, 0 to 9 and `-`, starting and ending with a letter or digit".into()),
+        (name(&long), "1:22: name: `aaaaaaaaaaaaaaaaaaaa...` has 300 characters, the limit is 63".into()),
+        (name("''"), "1:22: name: a name must not be empty".into()),
+        (
+            "namespace: ..\ndeployments: [{name: a, image: i}]".into(),
+            "1:12: namespace: `..` has the character '.': use a to z, 0 to 9 and `-`, starting and ending with a letter or digit".into(),
+        ),
+        (with("labels: {\"a b\": x}"), "4:14: labels: `a b` has the character ' ': use letters, digits, `-`, `_`, `.` and `/`, starting and ending with a letter or digit".into()),
+        (with(&format!("constraints: {{site: {}}}", "x".repeat(64))), "4:18: constraints: the value of `site` has 64 characters, the limit is 63".into()),
+        (with("env: {\"A=B\": x}"), "4:11: env: `A=B` is not a variable's name".into()),
+        // Words.
+        (with("restart: allways"), "4:14: restart cannot be `allways`; did you mean `always`?".into()),
+        (with("restart: unless-stopped"), "4:14: restart cannot be `unless-stopped`, use one of `always`, `on-failure`, `never`".into()),
+        (with("class: shared"), "4:12: class cannot be `shared`, use one of `available`, `exclusive`".into()),
+        (
+            with("class: exclusive"),
+            "4:12: class `exclusive` is not supported yet: at most one copy needs voters that grant leases, which come with the scheduling work".into(),
+        ),
+        // Ports, folders, users, images.
+        (with("ports: [8080]"), "4:13: ports[0] must be \"HOST:CONTAINER\", like \"8080:80\", found the number 8080".into()),
+        (with("ports: ['8080']"), "4:13: ports[0] must be \"HOST:CONTAINER\" with ports 1 to 65535, like \"8080:80\", found \"8080\"".into()),
+        (with("ports: ['0:80']"), "4:13: ports[0] must be \"HOST:CONTAINER\" with ports 1 to 65535, like \"8080:80\", found \"0:80\"".into()),
+        (with("ports: ['70000:80']"), "4:13: ports[0] must be \"HOST:CONTAINER\" with ports 1 to 65535, like \"8080:80\", found \"70000:80\"".into()),
+        (with("ports: [{host: 80}]"), "4:13: ports[0] has no `container`".into()),
+        (with("ports: [{host: 80, container: 99999}]"), "4:35: ports[0].container must be 1 to 65535, found 99999".into()),
+        (with("ports: ['80:1', '80:2']"), "4:21: ports[1]: host port 80 is published twice".into()),
+        (with("workdir: srv"), "4:14: workdir must be an absolute path, like `/srv`, found `srv`".into()),
+        (with("user: 'a b'"), "4:11: user must be `name`, `uid` or `uid:gid`, like `1000:1000`, found `a b`".into()),
+        (
+            "deployments: [{name: a, image: 'i@sha256:12'}]".into(),
+            "1:32: image: `i@sha256:12` has no valid digest after `@`: expected `sha256:` and 64 hexadecimal digits in lower case".into(),
+        ),
+        ("deployments: [{name: a, image: ''}]".into(), "1:32: image: the name of an image is empty".into()),
+        // More than once.
+        (
+            "deployments:\n  - {name: a, image: i}\n  - {name: a, image: j}\n".into(),
+            "3:12: deployment `a` is there twice: first in line 2".into(),
+        ),
+    ];
+    assert!(table.len() >= 40);
+    let mut wrong = Vec::new();
+    for (text, expected) in &table {
+        let found = said(text);
+        if found != [expected.clone()] {
+            wrong.push(format!("{text}\n  expected {expected}\n  found    {}", found.join("\n           ")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn what_is_no_yaml_is_told_with_its_place() {
+    for (text, place) in [
+        ("deployments: [", 1),
+        ("deployments:\n  - name: web\n   image: x\n", 3),
+        ("a: 1\na: 2\n", 2),
+        ("deployments: *unknown\n", 1),
+        ("{\"deployments\": [}", 1),
+        ("deployments:\n\t- name: web\n", 2),
+    ] {
+        let problems = read(text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{text}");
+        assert_eq!(problems[0].place.line, place, "{text}: {}", problems[0].message);
+        assert!(!problems[0].message.is_empty());
+    }
+    for empty in ["", "\n\n", "# nothing\n", "---\n"] {
+        assert!(said(empty)[0].ends_with("the file is empty"), "{empty:?}: {:?}", said(empty));
+    }
+    let two = "deployments: [{name: a, image: i}]\n---\ndeployments: [{name: b, image: i}]\n";
+    assert!(said(two)[0].ends_with("the file holds more than one document (`---`)"), "{:?}", said(two));
+}
+
+#[test]
+fn every_problem_of_a_file_is_told_at_once() {
+    let text = "
+deployments:
+  - name: Web
+    image: web:1
+    replica: 3
+    resources: {memory: 64mi, gpu: 1}
+  - name: ok
+    image: ok
+    env: {PORT: 80}
+";
+    assert_eq!(said(text).len(), 5);
+    let source = Source { name: "app.yaml".into(), text: text.into() };
+    let shown = error(&source, read(text).unwrap_err()).to_string();
+    let expected = "error: app.yaml cannot be used: 5 problems
+  app.yaml:3:11: name: `Web` has the character 'W': use a to z, 0 to 9 and `-`, starting and ending with a letter or digit
+    3 |   - name: Web
+      |           ^^^
+  app.yaml:5:5: unknown field `replica` in deployments[0]; did you mean `replicas`?
+    5 |     replica: 3
+      |     ^^^^^^^
+  app.yaml:6:25: resources.memory: `64mi` is not an amount of memory; did you mean `64Mi`?
+    6 |     resources: {memory: 64mi, gpu: 1}
+      |                         ^^^^
+  app.yaml:6:31: unknown field `gpu` in resources; did you mean `cpu`?
+    6 |     resources: {memory: 64mi, gpu: 1}
+      |                               ^^^
+  app.yaml:9:17: env.PORT must be text, found the number 80; put it in quotes: \"80\"
+    9 |     env: {PORT: 80}
+      |                 ^^";
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn an_alias_bomb_is_refused_before_it_unfolds() {
+    let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for n in 1..12 {
+        let row = vec![format!("*a{}", n - 1); 10].join(",");
+        bomb.push_str(&format!("a{n}: &a{n} [{row}]\n"));
+    }
+    bomb.push_str("deployments: *a11\n");
+    let started = std::time::Instant::now();
+    let problems = read(&bomb).unwrap_err();
+    assert!(problems[0].message.starts_with("the file unfolds to more than a manifest may hold"), "{problems:?}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(30));
+    let deep = format!("deployments: {}{}", "[".repeat(2_000), "]".repeat(2_000));
+    assert!(!read(&deep).unwrap_err().is_empty());
+}
+
+#[test]
+fn a_place_in_a_long_line_stays_in_view() {
+    let text = format!("deployments: [{{name: a, image: i, command: [{}], replica: 1}}]", "x, ".repeat(60));
+    let problems = read(&text).unwrap_err();
+    let shown = snippet(&text, problems[0].place).unwrap();
+    let (line, carets) = shown.split_once('\n').unwrap();
+    let at = carets.find('^').unwrap();
+    assert!(line.chars().count() < 120);
+    assert_eq!(line.chars().skip(at).take(7).collect::<String>(), "replica");
+}
+
+#[test]
+fn the_schema_and_the_reader_know_the_same_fields() {
+    let schema = serde_json::to_value(schemars::schema_for!(schema::Manifest)).unwrap();
+    let fields = |value: &serde_json::Value| -> BTreeSet<String> {
+        value["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    let known = |list: &[&str]| -> BTreeSet<String> { list.iter().map(ToString::to_string).collect() };
+    assert_eq!(fields(&schema), known(&read::FILE_FIELDS));
+    for (name, list) in [
+        ("Deployment", &read::DEPLOYMENT_FIELDS[..]),
+        ("Resources", &read::RESOURCES_FIELDS[..]),
+        ("PortFields", &read::PORT_FIELDS[..]),
+    ] {
+        let part = &schema["$defs"][name];
+        assert_eq!(fields(part), known(list), "{name}");
+        assert_eq!(part["additionalProperties"], false, "{name}");
+    }
+}
