@@ -575,9 +575,6 @@ fn converges(steps: &[Step], orders: &[Vec<proptest::sample::Index>]) -> Result<
     }
     all.push(batch);
     let wanted = fingerprint(&all[0], &ids);
-    for id in &ids { let r = all[0].event(*id).unwrap().void.map_or("valid".to_owned(), |r| format!("{r:?}").split(' ').next().unwrap().to_owned()); println!("STAT {r}"); }
-    for v in all[0].deployments() { for c in &v.conflicts { println!("STAT conflict-{}", if c.scope == Scope::Whole { "whole" } else { "group" }); if c.sides.len() > 2 { println!("STAT conflict3"); } } }
-    println!("STAT heads-{}", all[0].heads(&web()).len()); for _ in &all[0].roster().waiting { println!("STAT waiting"); } for _ in &all[0].roster().removed { println!("STAT removed"); }
     compare_with_automerge(&all[0]);
     for documents in &all {
         prop_assert_eq!(&fingerprint(documents, &ids), &wanted);

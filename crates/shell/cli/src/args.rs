@@ -38,7 +38,15 @@ pub(crate) struct Globals {
     #[arg(long, global = true, env = "SKERRY_KEY", value_name = "PATH")]
     pub(crate) key: Option<PathBuf>,
     /// Form of the data
-    #[arg(short, long, global = true, env = "SKERRY_OUTPUT", value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "SKERRY_OUTPUT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
     pub(crate) output: Format,
     /// Do not ask (nor with `SKERRY_YES=1`)
     #[arg(short, long, global = true)]
@@ -299,6 +307,24 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_has_an_argument_of_the_name_of_a_global_one() {
+        // Clap would read the one where the other was meant, and say so only when it is used.
+        fn walk(command: &clap::Command, globals: &[clap::Id], path: &str) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+                assert!(!globals.contains(arg.get_id()), "{path}: {}", arg.get_id());
+            }
+            for sub in command.get_subcommands() {
+                walk(sub, globals, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        let root = Cli::command();
+        let globals: Vec<_> =
+            root.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().clone()).collect();
+        assert_eq!(globals.len(), 6);
+        walk(&root, &globals, "skerry");
     }
 
     #[test]

@@ -105,7 +105,11 @@ pub(crate) async fn submit(
 }
 
 /// Signs and submits one event of the cluster document.
-pub(crate) async fn submit_cluster(client: &Client, key: &KeyPair, kind: Kind) -> Result<Submitted, CliError> {
+pub(crate) async fn submit_cluster(
+    client: &Client,
+    key: &KeyPair,
+    kind: Kind,
+) -> Result<Submitted, CliError> {
     let authoring = authoring(client, &DocId::Cluster).await?;
     submit(client, key, &DocId::Cluster, &authoring, kind, None).await
 }
@@ -192,7 +196,10 @@ mod tests {
                 groups: [("env".to_owned(), "x".repeat(30_000))].into(),
             })
         };
-        assert_eq!(pieces(vec![big("a"), big("b"), big("c")]).iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(
+            pieces(vec![big("a"), big("b"), big("c")]).iter().map(Vec::len).collect::<Vec<_>>(),
+            [1, 1, 1]
+        );
         assert_eq!(pieces(vec![delete("a"), delete("a"), delete("b")]).len(), 2);
         assert!(pieces(vec![]).is_empty());
     }

@@ -41,7 +41,11 @@ pub(crate) struct Step {
 
 impl Step {
     /// Creates a deployment, or sets what differs from `row`; `None` where nothing does.
-    pub(crate) fn apply(target: Target, row: Option<&DeploymentRow>, wanted: Groups) -> Result<Option<Self>, CliError> {
+    pub(crate) fn apply(
+        target: Target,
+        row: Option<&DeploymentRow>,
+        wanted: Groups,
+    ) -> Result<Option<Self>, CliError> {
         let Some(row) = row else {
             let edit = Edit::Create(Create { name: target.name.clone(), groups: wanted.clone() });
             return Ok(Some(Self { target, before: Groups::new(), after: Some(wanted), edit }));
@@ -50,7 +54,11 @@ impl Step {
     }
 
     /// Sets the groups of `wanted` that differ from `row`; `None` where none does.
-    pub(crate) fn set(target: Target, row: &DeploymentRow, wanted: &Groups) -> Result<Option<Self>, CliError> {
+    pub(crate) fn set(
+        target: Target,
+        row: &DeploymentRow,
+        wanted: &Groups,
+    ) -> Result<Option<Self>, CliError> {
         let groups = fields::changed(&row.groups, wanted);
         if groups.is_empty() {
             return Ok(None);
@@ -78,12 +86,14 @@ impl Step {
 
     /// As `plan` shows it.
     pub(crate) fn row(&self) -> PlanRow {
-        let changed = self.after.as_ref().map(|after| fields::changed(&self.before, after)).unwrap_or_default();
+        let changed =
+            self.after.as_ref().map(|after| fields::changed(&self.before, after)).unwrap_or_default();
         PlanRow {
             namespace: self.target.namespace.to_string(),
             name: self.target.name.to_string(),
             action: self.action(),
-            replaces: self.action() == PlanAction::Update && changed.keys().any(|group| fields::replaces(group)),
+            replaces: self.action() == PlanAction::Update
+                && changed.keys().any(|group| fields::replaces(group)),
             fields: match &self.after {
                 Some(after) => fields::diff(&self.before, after),
                 None => Vec::new(),
@@ -105,7 +115,8 @@ pub(crate) fn find<'a>(rows: &'a [DeploymentRow], target: &Target) -> Result<&'a
     found.ok_or_else(|| {
         let error = CliError::new("not-found", format!("there is no deployment `{target}`"));
         let name = target.name.as_str();
-        let near = rows.iter().filter(|row| row.namespace == target.namespace.as_str()).map(|row| row.name.as_str());
+        let near =
+            rows.iter().filter(|row| row.namespace == target.namespace.as_str()).map(|row| row.name.as_str());
         match near.min_by_key(|other| strsim::damerau_levenshtein(other, name)) {
             Some(other) if strsim::damerau_levenshtein(other, name) <= 2 => {
                 error.hint(format!("did you mean `{other}`?"))
@@ -150,10 +161,13 @@ pub(crate) async fn stand(
                 && heads.iter().all(|head| answer.deps.iter().any(|id| head.is_of(id)));
             if !equal {
                 let now: Vec<_> = answer.deps.iter().map(|id| short(id)).collect();
-                return Err(CliError::new("changed", format!("namespace {namespace} changed since the plan"))
-                    .because(format!("it stands at {} now", now.join(",")))
-                    .hint("plan again")
-                    .exit(Exit::Changed));
+                return Err(CliError::new(
+                    "changed",
+                    format!("namespace {namespace} changed since the plan"),
+                )
+                .because(format!("it stands at {} now", now.join(",")))
+                .hint("plan again")
+                .exit(Exit::Changed));
             }
         }
         answers.insert(namespace.clone(), answer);
@@ -165,10 +179,16 @@ pub(crate) async fn stand(
 pub(crate) fn plan_lines(rows: &[PlanRow]) -> Vec<String> {
     let mut lines = Vec::new();
     for row in rows {
-        let name = if row.namespace == "default" { row.name.clone() } else { format!("{}/{}", row.namespace, row.name) };
+        let name = if row.namespace == "default" {
+            row.name.clone()
+        } else {
+            format!("{}/{}", row.namespace, row.name)
+        };
         let (sign, words) = match row.action {
             PlanAction::Create => ("\u{1b}[32m+\u{1b}[0m", "create"),
-            PlanAction::Update if row.replaces => ("\u{1b}[33m~\u{1b}[0m", "update, replacing its containers one at a time"),
+            PlanAction::Update if row.replaces => {
+                ("\u{1b}[33m~\u{1b}[0m", "update, replacing its containers one at a time")
+            }
             PlanAction::Update => ("\u{1b}[33m~\u{1b}[0m", "update in place"),
             PlanAction::Delete => ("\u{1b}[31m-\u{1b}[0m", "delete"),
             PlanAction::Unchanged => (" ", "unchanged"),
@@ -177,7 +197,7 @@ pub(crate) fn plan_lines(rows: &[PlanRow]) -> Vec<String> {
         for field in &row.fields {
             // What is new has no value before it, so "added" would be said on every line.
             let line = match (row.action, &field.after) {
-                (PlanAction::Create, Some(after)) => format!("{}: {after}", field.field),
+                (PlanAction::Create, Some(after)) => format!("{}: {}", field.field, fields::cut(after)),
                 _ => fields::show_field(field),
             };
             lines.push(format!("    {line}"));
@@ -215,7 +235,10 @@ pub(crate) async fn carry(
         for line in plan_lines(&rows) {
             out.say(line)?;
         }
-        let question = format!("Change {}?", if rows.len() == 1 { "this".into() } else { format!("these {}", rows.len()) });
+        let question = format!(
+            "Change {}?",
+            if rows.len() == 1 { "this".into() } else { format!("these {}", rows.len()) }
+        );
         if (ask == Ask::Always || out.interactive()) && !out.confirm(&question)? {
             return Err(CliError::new("declined", "nothing was changed"));
         }
@@ -261,9 +284,12 @@ pub(crate) async fn carry(
             }
         },
         Wait::Replicated(count) if applied.durable_on < count => Some(
-            CliError::new("not-replicated", format!("it is on disk on {} of {count} peers", applied.durable_on))
-                .hint("the others get it when they can be reached; `skerry status` shows which cannot")
-                .exit(Exit::NotConverged),
+            CliError::new(
+                "not-replicated",
+                format!("it is on disk on {} of {count} peers", applied.durable_on),
+            )
+            .hint("the others get it when they can be reached; `skerry status` shows which cannot")
+            .exit(Exit::NotConverged),
         ),
         Wait::Replicated(_) | Wait::None => None,
     };
@@ -282,7 +308,8 @@ async fn rows_of(client: &Client, steps: &[Step]) -> Result<Vec<DeploymentRow>, 
     namespaces.dedup();
     let mut rows: Vec<DeploymentRow> = Vec::new();
     for namespace in namespaces {
-        let answer: Vec<DeploymentRow> = client.get(&path(routes::DEPLOYMENTS, &[("namespace", namespace)])).await?;
+        let answer: Vec<DeploymentRow> =
+            client.get(&path(routes::DEPLOYMENTS, &[("namespace", namespace)])).await?;
         rows.extend(answer);
     }
     Ok(rows)
@@ -337,12 +364,16 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
                 .filter(|row| row.deployment == step.target.name.as_str())
                 .filter(|row| row.namespace == step.target.namespace.as_str())
                 .filter(|row| row.container.is_some())
-                .filter(|row| !matches!(row.state, PsState::Exited | PsState::Failed | PsState::Lost | PsState::Unknown))
+                .filter(|row| {
+                    !matches!(row.state, PsState::Exited | PsState::Failed | PsState::Lost | PsState::Unknown)
+                })
                 .count()
         });
         return match (row, left) {
             (None, Some(0)) => Standing::Done,
-            (_, Some(left)) => Standing::Going { ready: u32::try_from(left).unwrap_or(u32::MAX), replicas: 0 },
+            (_, Some(left)) => {
+                Standing::Going { ready: u32::try_from(left).unwrap_or(u32::MAX), replicas: 0 }
+            }
             (_, None) => waiting,
         };
     };
@@ -361,10 +392,11 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
     if let Some(invalid) = &row.invalid {
         return Standing::Invalid(invalid.clone());
     }
-    if row.ready >= row.replicas && row.running == row.replicas {
-        return Standing::Done;
-    }
     if row.unplaced.is_empty() {
+        // A replica that may no longer be where it runs is ready, and yet has no place.
+        if row.ready >= row.replicas && row.running == row.replicas {
+            return Standing::Done;
+        }
         return Standing::Going { ready: row.ready, replicas: row.replicas };
     }
     // Replicas that lack the same on every node are said once.
@@ -386,8 +418,8 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
 fn cannot_be_placed(step: &Step, row: Option<&DeploymentRow>, lines: &[String]) -> CliError {
     let counts = row.map(|row| {
         let without = row.unplaced.len();
-        let have = if without == 1 { "has" } else { "have" };
-        format!(": {} of {} replicas run, {without} {have} no node", row.ready, row.replicas)
+        let find = if without == 1 { "finds" } else { "find" };
+        format!(": {} of {} replicas run, {without} {find} no node", row.ready, row.replicas)
     });
     let mut error = CliError::new(
         "cannot-be-placed",
@@ -417,13 +449,30 @@ fn failing(step: &Step, containers: &[PsRow]) -> Option<CliError> {
     Some(
         CliError::new(
             "failing",
-            format!("deployment {} does not come up: replica {} fails again and again", step.target, row.ordinal),
+            format!(
+                "deployment {} does not come up: replica {} fails again and again",
+                step.target, row.ordinal
+            ),
         )
         .at(node)
         .because(format!("{} (started {} times)", row.reason.clone().unwrap_or_default(), row.restarts + 1))
-        .hint(format!("`skerry logs {0}.{1}` shows what it says, `skerry undo {0}` takes the change back", step.target, row.ordinal))
+        .hint(format!(
+            "`skerry logs {0}.{1}` shows what it says, `skerry undo {0}` takes the change back",
+            step.target, row.ordinal
+        ))
         .exit(Exit::NotConverged),
     )
+}
+
+/// The deployments, and the containers where they are wanted.
+async fn look(
+    client: &Client,
+    steps: &[Step],
+    containers: bool,
+) -> Result<(Vec<DeploymentRow>, Option<Vec<PsRow>>), CliError> {
+    let rows = rows_of(client, steps).await?;
+    let containers = if containers { Some(client.get(routes::PS).await?) } else { None };
+    Ok((rows, containers))
 }
 
 /// Waits until every step has come about. `Some` is why it will not, or not in time.
@@ -431,16 +480,33 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
     let started = Instant::now();
     let deadline = started + context.globals.timeout;
     let mut told = BTreeMap::new();
-    let mut unplaced_since: BTreeMap<usize, Instant> = BTreeMap::new();
+    let mut unplaced_since: BTreeMap<usize, (u32, Instant)> = BTreeMap::new();
     let mut containers: Option<Vec<PsRow>> = None;
     let mut polls = 0_u32;
+    let deletes = steps.iter().any(|step| step.after.is_none());
+    let mut lost = false;
     loop {
-        let rows = rows_of(client, steps).await?;
-        if polls.is_multiple_of(PS_EVERY) || steps.iter().any(|step| step.after.is_none()) {
-            containers = Some(client.get(routes::PS).await?);
-        }
+        let looked =
+            look(client, steps, polls.is_multiple_of(PS_EVERY) || !unplaced_since.is_empty() || deletes);
+        let rows = match looked.await {
+            Ok((rows, fresh)) => {
+                containers = fresh.or(containers);
+                rows
+            }
+            // The event is on disk; a peer that is restarted comes back and can be asked again.
+            Err(error) if Instant::now() >= deadline => return Ok(Some(error)),
+            Err(error) => {
+                if !lost {
+                    context.out.say(format!("{}; asking again", error.what))?;
+                }
+                lost = true;
+                tokio::time::sleep(POLL).await;
+                continue;
+            }
+        };
         polls = polls.wrapping_add(1);
         let fresh = started.elapsed() < SEEN_WITHIN;
+        let stopping = containers.iter().flatten().any(|row| row.state == PsState::Stopping);
         let mut done = 0;
         for (n, step) in steps.iter().enumerate() {
             let row = row_of(&rows, &step.target);
@@ -452,14 +518,22 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                 Standing::Done => done += 1,
                 Standing::Invalid(why) => {
                     return Ok(Some(
-                        CliError::new("invalid", format!("deployment {} is not valid as merged", step.target))
-                            .because(why)
-                            .hint("what runs is kept; `skerry conflicts` shows who changed what"),
+                        CliError::new(
+                            "invalid",
+                            format!("deployment {} is not valid as merged", step.target),
+                        )
+                        .because(why)
+                        .hint("what runs is kept; `skerry conflicts` shows who changed what"),
                     ));
                 }
                 Standing::Unplaced(lines) => {
-                    let since = *unplaced_since.entry(n).or_insert_with(Instant::now);
-                    if since.elapsed() >= UNPLACED_FOR {
+                    let ready = row.map_or(0, |row| row.ready);
+                    let since = unplaced_since.entry(n).or_insert_with(|| (ready, Instant::now()));
+                    // What stops gives its room back, and what came up since shows that it goes on.
+                    if since.0 != ready || stopping {
+                        *since = (ready, Instant::now());
+                    }
+                    if since.1.elapsed() >= UNPLACED_FOR {
                         return Ok(Some(cannot_be_placed(step, row, &lines)));
                     }
                 }
@@ -484,7 +558,9 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
             return Ok(None);
         }
         if Instant::now() >= deadline {
-            return Ok(Some(too_late(context, client, steps, containers.as_deref().unwrap_or_default()).await));
+            return Ok(Some(
+                too_late(context, client, steps, containers.as_deref().unwrap_or_default()).await,
+            ));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -512,9 +588,9 @@ async fn too_late(context: &Context, client: &Client, steps: &[Step], containers
     }
     // Whoever is away may be the reason.
     if let Ok(nodes) = client.get::<Vec<NodeRow>>(routes::NODES).await {
-        let away = nodes
-            .iter()
-            .filter(|node| matches!(node.state, api::shapes::NodeState::Suspect | api::shapes::NodeState::Down));
+        let away = nodes.iter().filter(|node| {
+            matches!(node.state, api::shapes::NodeState::Suspect | api::shapes::NodeState::Down)
+        });
         for node in away {
             error = error.because(format!("{} cannot be reached", node.name));
         }

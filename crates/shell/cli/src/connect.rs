@@ -52,7 +52,11 @@ fn parse(text: &str) -> Result<Where, CliError> {
             .hint("write unix:/var/lib/skerry/api.sock, HOST:PORT or HOST:PORT#NODE-ID")
     };
     if let Some(path) = text.strip_prefix("unix:") {
-        return if path.is_empty() { Err(usage("the path is empty")) } else { Ok(Where::Socket(path.into())) };
+        return if path.is_empty() {
+            Err(usage("the path is empty"))
+        } else {
+            Ok(Where::Socket(path.into()))
+        };
     }
     if text.starts_with('/') {
         return Err(usage("a socket's path begins with `unix:`"));
@@ -184,10 +188,7 @@ mod tests {
     #[test]
     fn a_peer_is_a_socket_or_a_mesh_port() {
         assert_eq!(parse("unix:/x/api.sock").unwrap(), Where::Socket("/x/api.sock".into()));
-        assert_eq!(
-            parse("edge-1:7440").unwrap(),
-            Where::Mesh { address: "edge-1:7440".into(), node: None }
-        );
+        assert_eq!(parse("edge-1:7440").unwrap(), Where::Mesh { address: "edge-1:7440".into(), node: None });
         let pinned = format!("[fd00::1]:7440#{}", "ab".repeat(32));
         let Where::Mesh { address, node } = parse(&pinned).unwrap() else { panic!() };
         assert_eq!((address.as_str(), node), ("[fd00::1]:7440", Some(NodeId::from_bytes([0xab; 32]))));

@@ -151,8 +151,10 @@ pub(crate) fn diff(before: &Groups, after: &Groups) -> Vec<PlanField> {
 /// Characters of a value that is shown in a diff.
 const VALUE_CHARS_MAX: usize = 120;
 
-fn cut(value: &str) -> String {
-    let shown: String = value.chars().take(VALUE_CHARS_MAX).flat_map(char::escape_debug).collect();
+pub(crate) fn cut(value: &str) -> String {
+    // A value may hold anything; a terminal is not to act on it.
+    let plain = |c: char| if c.is_control() { c.escape_debug().collect() } else { c.to_string() };
+    let shown: String = value.chars().take(VALUE_CHARS_MAX).map(plain).collect();
     if value.chars().count() > VALUE_CHARS_MAX { format!("{shown}...") } else { shown }
 }
 
@@ -234,7 +236,8 @@ mod tests {
     fn a_group_of_a_newer_release_is_shown_as_it_is() {
         let before = groups(&[("volumes", r#"{"a":1}"#)]);
         let after = groups(&[("volumes", r#"{"a":2}"#)]);
-        assert_eq!(lines(&before, &after), [r#"volumes: {\"a\":1} -> {\"a\":2}"#]);
+        assert_eq!(lines(&before, &after), [r#"volumes: {"a":1} -> {"a":2}"#]);
+        assert_eq!(cut("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
     }
 
     #[test]

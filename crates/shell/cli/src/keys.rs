@@ -38,7 +38,8 @@ fn is_missing(error: &KeyFileError) -> bool {
 /// Makes a folder that only its owner may enter, and its parents.
 pub(crate) fn private_dir(dir: &Path) -> Result<(), CliError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| {
-        CliError::new("key", format!("the folder {} cannot be made", dir.display())).because(error.to_string())
+        CliError::new("key", format!("the folder {} cannot be made", dir.display()))
+            .because(error.to_string())
     })
 }
 

@@ -85,10 +85,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>, mut out: Out) -> u8 {
 
 fn online<F: Future<Output = Result<(), CliError>>>(command: F) -> Result<(), CliError> {
     // One thread: a command waits for one peer and for nothing else.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new("runtime", "the system gave no resources").because(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        CliError::new("runtime", "the system gave no resources").because(error.to_string())
+    })?;
     let ended = runtime.block_on(command);
     // Reading stdin blocks a thread that nothing can wake.
     runtime.shutdown_background();

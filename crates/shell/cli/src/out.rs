@@ -28,7 +28,10 @@ pub enum Format {
 enum Sink {
     Real,
     /// Kept for a test to read.
-    Kept { stdout: Arc<Mutex<Vec<u8>>>, stderr: Arc<Mutex<Vec<u8>>> },
+    Kept {
+        stdout: Arc<Mutex<Vec<u8>>>,
+        stderr: Arc<Mutex<Vec<u8>>>,
+    },
 }
 
 /// What a command says and answers.
@@ -45,7 +48,10 @@ pub struct Out {
 
 impl std::fmt::Debug for Out {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Out").field("format", &self.format).field("quiet", &self.quiet).finish_non_exhaustive()
+        f.debug_struct("Out")
+            .field("format", &self.format)
+            .field("quiet", &self.quiet)
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,8 +191,9 @@ impl Out {
             self.line("---")?;
             return self.value(value);
         }
-        let text = serde_json::to_string(value)
-            .map_err(|error| CliError::new("output", "the answer cannot be written").because(error.to_string()))?;
+        let text = serde_json::to_string(value).map_err(|error| {
+            CliError::new("output", "the answer cannot be written").because(error.to_string())
+        })?;
         self.line(text)
     }
 
@@ -210,8 +217,10 @@ impl Out {
                 let wide = self.format == Format::Wide;
                 let shown: Vec<_> =
                     columns.iter().filter(|(heading, _)| wide || !heading.starts_with('+')).collect();
-                let header = shown.iter().map(|(heading, _)| heading.trim_start_matches('+').to_owned()).collect();
-                let cells = rows.iter().map(|row| shown.iter().map(|(_, cell)| cell(row)).collect()).collect();
+                let header =
+                    shown.iter().map(|(heading, _)| heading.trim_start_matches('+').to_owned()).collect();
+                let cells =
+                    rows.iter().map(|row| shown.iter().map(|(_, cell)| cell(row)).collect()).collect();
                 self.line(table(header, cells))
             }
         }
@@ -295,9 +304,15 @@ mod tests {
 
     #[test]
     fn spans_and_moments_are_short() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (252, "4m12s"), (3600, "1h"), (11_100, "3h5m"), (187_200, "2d4h")]
-        {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (252, "4m12s"),
+            (3600, "1h"),
+            (11_100, "3h5m"),
+            (187_200, "2d4h"),
+        ] {
             assert_eq!(span(seconds), text);
         }
         assert_eq!(moment(0), "1970-01-01 00:00:00");

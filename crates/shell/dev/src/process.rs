@@ -172,7 +172,7 @@ pub(crate) fn boot_id() -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -183,36 +183,54 @@ mod tests {
         assert_eq!(parse_stat("7 (a"), None);
     }
 
+    /// A child that does not outlive its test.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn new(seconds: &str) -> Self {
+            Self(
+                Command::new("sleep")
+                    .arg(seconds)
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap(),
+            )
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().and_then(|()| self.0.wait()).unwrap();
+        }
+    }
+
     #[test]
     fn a_process_is_killed_and_its_successor_of_the_same_number_is_not() {
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let process = Process::find(child.id()).unwrap();
+        let mut child = Sleeper::new("1000");
+        let process = Process::find(child.0.id()).unwrap();
         // The same number with another start time is another process: it must not be touched.
-        Process { start_ticks: process.start_ticks + 1, ..process }.kill().unwrap();
+        let successor = Process { start_ticks: process.start_ticks + 1, ..process };
+        successor.kill().unwrap();
         assert!(process.is_alive());
-        assert_eq!(process.parent(), Some(std::process::id()));
-        assert_eq!(process.args(), ["sleep", "1000"]);
+        assert_eq!((process.parent(), successor.parent()), (Some(std::process::id()), None));
         process.kill().unwrap();
         assert!(!process.is_alive());
         process.kill().unwrap();
-        assert!(!child.wait().unwrap().success());
+        assert!(!child.0.wait().unwrap().success());
     }
 
     #[test]
     fn processes_are_found_by_their_arguments() {
         let word = format!("31536{}", std::process::id());
-        let mut child = Command::new("sleep").arg(&word).spawn().unwrap();
-        // The child is a copy of this process until it has executed its program.
-        let deadline = Instant::now() + END_WAIT;
-        let found = loop {
+        let child = Sleeper::new(&word);
+        // A program that is just being executed has no arguments for a moment.
+        let (found, _) = crate::wait::until(END_WAIT, || {
             let found = with_args(|args| args.get(1) == Some(&word)).unwrap();
-            if !found.is_empty() || Instant::now() > deadline {
-                break found;
-            }
-            std::thread::sleep(END_POLL);
-        };
-        assert_eq!(found.iter().map(|it| it.pid).collect::<Vec<_>>(), [child.id()]);
-        found[0].kill().unwrap();
-        child.wait().unwrap();
+            if found.is_empty() { Err("not found".to_owned()) } else { Ok(found) }
+        })
+        .unwrap();
+        assert_eq!(found.iter().map(|it| it.pid).collect::<Vec<_>>(), [child.0.id()]);
+        assert_eq!(found[0].args(), ["sleep", &word]);
     }
 }

@@ -30,6 +30,10 @@ const OFFERED_PERCENT: u64 = 90;
 /// Processes offered where the operator says nothing: far below any kernel's limit.
 const PIDS_OFFERED: u64 = 4_096;
 
+/// Bytes of events that are synced together: well below what one append takes, since one batch more
+/// may come on top.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
 /// Why the peer did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -266,7 +270,13 @@ fn journal_thread(
         .spawn(move || {
             while let Ok(first) = batches.recv() {
                 let mut all = vec![first];
-                all.extend(batches.try_iter().take(63));
+                let mut bytes = 0;
+                while bytes < GROUP_BYTES_MAX
+                    && let Ok(next) = batches.try_recv()
+                {
+                    bytes += next.1.iter().map(Vec::len).sum::<usize>();
+                    all.push(next);
+                }
                 let records: Vec<&[u8]> =
                     all.iter().flat_map(|(_, records)| records.iter().map(Vec::as_slice)).collect();
                 let (first, last) = (all[0].0, all[all.len() - 1].0);

@@ -164,28 +164,43 @@ pub(crate) fn boot_id() -> io::Result<String> {
 impl Process {
     /// The process that has this number now.
     pub(crate) fn find(pid: u32) -> io::Result<Self> {
-        let (_, start_ticks) = read_stat(pid)?;
-        Ok(Self { pid, start_ticks })
+        Ok(Self { pid, start_ticks: read_stat(pid)?.start_ticks })
     }
 
     /// Whether this very process still runs; a zombie does not.
     pub(crate) fn is_alive(&self) -> bool {
         read_stat(self.pid)
-            .is_ok_and(|(state, ticks)| ticks == self.start_ticks && !matches!(state, 'Z' | 'X'))
+            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !matches!(stat.state, 'Z' | 'X'))
+    }
+
+    /// Whether this very process runs and has not begun to end.
+    pub(crate) fn is_well(&self) -> bool {
+        self.is_alive() && read_stat(self.pid).is_ok_and(|stat| stat.flags & PF_EXITING == 0)
     }
 }
 
-/// A process's state letter and start time.
-fn read_stat(pid: u32) -> io::Result<(char, u64)> {
+/// The kernel is closing its files, or has done so.
+const PF_EXITING: u64 = 0x4;
+
+/// Some fields of `/proc/<pid>/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    flags: u64,
+    start_ticks: u64,
+}
+
+fn read_stat(pid: u32) -> io::Result<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_stat(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a stat line"))
 }
 
-fn parse_stat(text: &str) -> Option<(char, u64)> {
+fn parse_stat(text: &str) -> Option<Stat> {
     // The second field is the name in brackets, and a name may hold spaces and brackets.
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let flags = fields.nth(5)?.parse().ok()?;
+    Some(Stat { state, flags, start_ticks: fields.nth(12)?.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -195,7 +210,7 @@ mod tests {
     #[test]
     fn a_process_with_a_name_made_to_confuse_is_read_rightly() {
         let text = "7 (a) R 1 2 (b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 1 1 1";
-        assert_eq!(parse_stat(text), Some(('S', 4242)));
+        assert_eq!(parse_stat(text), Some(Stat { state: 'S', flags: 4_194_560, start_ticks: 4242 }));
         assert_eq!(parse_stat("7 (a"), None);
         assert_eq!(parse_stat("7 (a) S 1"), None);
     }

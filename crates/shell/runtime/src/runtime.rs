@@ -76,14 +76,15 @@ pub struct Runtime {
 impl Runtime {
     /// Uses the folder `dir`, which is made if need be. `exe` is the binary whose `main` calls
     /// [`supervisor_main`](crate::supervisor_main).
-    pub fn new(dir: PathBuf, exe: PathBuf) -> Result<Self, RuntimeError> {
+    pub fn new(dir: impl AsRef<Path>, exe: impl Into<PathBuf>) -> Result<Self, RuntimeError> {
+        let dir = dir.as_ref();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&dir)
-            .map_err(RuntimeError::file("make the folder", &dir))?;
-        let dir = fs::canonicalize(&dir).map_err(RuntimeError::file("find", &dir))?;
-        let runtime = Self { dir, exe, children: Mutex::default() };
+            .create(dir)
+            .map_err(RuntimeError::file("make the folder", dir))?;
+        let dir = fs::canonicalize(dir).map_err(RuntimeError::file("find", dir))?;
+        let runtime = Self { dir, exe: exe.into(), children: Mutex::default() };
         for entry in runtime.entries()? {
             if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REMOVING)) {
                 files::remove_tree(&entry).map_err(RuntimeError::file("remove", &entry))?;
@@ -456,7 +457,7 @@ impl Runtime {
 
 /// Whether the state was written by a supervisor of this boot that still lives.
 fn is_of_now(state: &StateFile) -> bool {
-    files::boot_id().is_ok_and(|boot| boot == state.boot_id) && state.supervisor.is_alive()
+    files::boot_id().is_ok_and(|boot| boot == state.boot_id) && state.supervisor.is_well()
 }
 
 fn read_spec(path: &Path, id: &str) -> Result<ContainerSpec, RuntimeError> {

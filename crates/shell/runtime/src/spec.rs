@@ -22,8 +22,8 @@ const PORTS_MAX: usize = 64;
 /// The kernel's own limit of a host name.
 const HOSTNAME_BYTES_MAX: usize = 64;
 
-/// Below this a log file would rotate with almost every line.
-const LOG_FILE_B_MIN: u64 = 4096;
+/// Any record (16 KiB of text and its head) fits a file.
+const LOG_FILE_B_MIN: u64 = 32 << 10;
 
 /// Kept log files of one container. Rotation renames each of them.
 const LOG_FILES_MAX: u32 = 100;
@@ -54,7 +54,7 @@ pub struct PublishedPort {
 /// How much log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
-    /// Bytes after which a file is rotated, at least 4096.
+    /// Bytes after which a file is rotated, at least 32768.
     pub file_b_max: u64,
     /// Files kept, the one being written included; 1 to 100.
     pub files_max: u32,

@@ -662,9 +662,12 @@ pub(crate) fn receive_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Resu
             while !header.is_null() {
                 if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
                     let bytes = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                    let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                    let data = libc::CMSG_DATA(header);
                     for index in 0..bytes / size_of::<RawFd>() {
-                        fds.push(own(data.add(index).read_unaligned().into()));
+                        let mut raw = [0; size_of::<RawFd>()];
+                        let from = data.add(index * raw.len());
+                        ptr::copy_nonoverlapping(from, raw.as_mut_ptr(), raw.len());
+                        fds.push(own(RawFd::from_ne_bytes(raw).into()));
                     }
                 }
                 header = libc::CMSG_NXTHDR(&raw const message, header);

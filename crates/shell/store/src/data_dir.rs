@@ -168,8 +168,10 @@ const IMAGES: &str = "images";
 
 /// What may be in a folder that is not yet prepared: what `create` leaves when it is cut off, and
 /// what its caller puts there first (the key, which the node id comes from).
-const LEFTOVERS: [&str; 10] = [
+const LEFTOVERS: [&str; 12] = [
     KEY,
+    "recovery.key",
+    "recovery.key.tmp",
     "key.tmp",
     "format.json.tmp",
     GENERATION,

@@ -43,11 +43,16 @@ pub(crate) struct Planned {
 }
 
 /// The digest that an image's name stands for: the one that every node with such an image holds.
-fn resolve(images: &[ImageRow], wanted: &ImageRef, current: Option<&DeploymentRow>) -> Result<Digest, CliError> {
+fn resolve(
+    images: &[ImageRow],
+    wanted: &ImageRef,
+    current: Option<&DeploymentRow>,
+) -> Result<Digest, CliError> {
     if let Some(digest) = wanted.digest {
         return Ok(digest);
     }
-    let key = |text: &str| ::image::Reference::parse(text).map_or_else(|_| text.to_owned(), |name| name.key());
+    let key =
+        |text: &str| ::image::Reference::parse(text).map_or_else(|_| text.to_owned(), |name| name.key());
     let wanted_key = key(&wanted.reference);
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for row in images.iter().filter(|row| key(&row.reference) == wanted_key) {
@@ -71,7 +76,8 @@ fn resolve(images: &[ImageRow], wanted: &ImageRef, current: Option<&DeploymentRo
             }
             let names: BTreeSet<&str> = images.iter().map(|row| row.reference.as_str()).collect();
             let near = names.iter().min_by_key(|name| strsim::damerau_levenshtein(name, &wanted.reference));
-            let error = CliError::new("no-image", format!("no reachable peer has image {}", wanted.reference));
+            let error =
+                CliError::new("no-image", format!("no reachable peer has image {}", wanted.reference));
             let error = match near {
                 Some(near) if strsim::damerau_levenshtein(near, &wanted.reference) <= 3 => {
                     error.because(format!("there is `{near}`; is that the one?"))
@@ -121,8 +127,9 @@ pub(crate) async fn plan(client: &Client, specs: &[Spec], guard: &GuardArgs) -> 
                 .deployments
                 .iter()
                 .find(|row| row.name == spec.name.as_str() && row.namespace == namespace.as_str());
-            let digest = resolve(&images, &spec.image, row)
-                .map_err(|error| if error.at.is_none() { error.at(format!("deployment {target}")) } else { error })?;
+            let digest = resolve(&images, &spec.image, row).map_err(|error| {
+                if error.at.is_none() { error.at(format!("deployment {target}")) } else { error }
+            })?;
             let groups = wanted(&mut spec.with_digest(digest), row);
             match Step::apply(target.clone(), row, groups)? {
                 Some(step) => steps.push(step),
@@ -160,7 +167,8 @@ mod tests {
 
     #[test]
     fn an_image_that_every_holder_has_alike_is_its_digest() {
-        let images = [image("web:1", "ab", &["n1"]), image("web:1", "ab", &["n2"]), image("web:2", "cd", &["n1"])];
+        let images =
+            [image("web:1", "ab", &["n1"]), image("web:1", "ab", &["n2"]), image("web:2", "cd", &["n1"])];
         assert_eq!(resolve(&images, &named("web:1"), None).unwrap(), Digest::from_bytes([0xab; 32]));
         assert_eq!(
             resolve(&[image("web:latest", "ab", &["n1"])], &named("web"), None).unwrap(),

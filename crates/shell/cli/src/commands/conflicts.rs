@@ -45,7 +45,9 @@ fn side_line(row: &ConflictRow, side: &ConflictSide) -> String {
     let value = match (&row.group, &side.value) {
         (Some(group), Some(json)) => show_group(group, json),
         (None, Some(json)) => match serde_json::from_str::<Groups>(json) {
-            Ok(groups) => groups.iter().map(|(group, json)| show_group(group, json)).collect::<Vec<_>>().join(" "),
+            Ok(groups) => {
+                groups.iter().map(|(group, json)| show_group(group, json)).collect::<Vec<_>>().join(" ")
+            }
             Err(_) => json.clone(),
         },
         (_, None) => "(deleted)".to_owned(),
@@ -85,7 +87,10 @@ fn list(rows: &[ConflictRow], context: &Context) -> Result<(), CliError> {
         }
         if let Some(side) = row.sides.first() {
             let group = row.group.as_deref().map(|group| format!(" --group {group}")).unwrap_or_default();
-            out.say(format!("  settle it: skerry conflicts resolve {shown}{group} --take {}", short(&side.event)))?;
+            out.say(format!(
+                "  settle it: skerry conflicts resolve {shown}{group} --take {}",
+                short(&side.event)
+            ))?;
         }
     }
     Ok(())
@@ -134,7 +139,8 @@ async fn resolve(rows: &[ConflictRow], args: &ResolveArgs, context: &Context) ->
     let sides = meant(rows, args)?;
     let target = &args.deployment;
     let mut prepared = Vec::new();
-    for (namespace, authoring) in stand(&client, std::slice::from_ref(&target.namespace), &args.guard).await? {
+    for (namespace, authoring) in stand(&client, std::slice::from_ref(&target.namespace), &args.guard).await?
+    {
         let row = find(&authoring.deployments, target)?;
         let mut steps = Vec::new();
         let mut groups = Groups::new();
@@ -144,7 +150,10 @@ async fn resolve(rows: &[ConflictRow], args: &ResolveArgs, context: &Context) ->
                     groups.insert(group.clone(), json.clone());
                 }
                 (Some(group), None) => {
-                    return Err(CliError::new("peer", format!("the value of `{group}` is not known to this peer")));
+                    return Err(CliError::new(
+                        "peer",
+                        format!("the value of `{group}` is not known to this peer"),
+                    ));
                 }
                 // Both sides created it: the others end, and the one that is taken is left.
                 (None, value) => {
@@ -229,7 +238,10 @@ mod tests {
     fn a_side_is_taken_by_the_beginning_of_its_event() {
         let rows = [row()];
         assert_eq!(meant(&rows, &args(None, "c2c2")).unwrap()[0].1.event, "c2".repeat(32));
-        assert_eq!(meant(&rows, &args(Some("image"), "c2c2")).unwrap_err().what, "web has no conflict on `image`");
+        assert_eq!(
+            meant(&rows, &args(Some("image"), "c2c2")).unwrap_err().what,
+            "web has no conflict on `image`"
+        );
         let error = meant(&rows, &args(None, "dddd")).unwrap_err();
         assert_eq!(error.what, "event `dddd` is no side of it");
         assert_eq!(error.why[0].text, "in force  b1b1b1b1  1970-01-01 00:00:00  ada  env.A=1");

@@ -61,7 +61,12 @@ fn root() -> DoctorRow {
         ok("root", "yes")
     } else {
         let fix = "run the peer as root for limits and published low ports";
-        row("root", DoctorState::Warn, "no: containers run in a user namespace, without cgroup limits", Some(fix))
+        row(
+            "root",
+            DoctorState::Warn,
+            "no: containers run in a user namespace, without cgroup limits",
+            Some(fix),
+        )
     }
 }
 
@@ -113,12 +118,14 @@ fn text(path: &str) -> String {
 fn cgroups() -> DoctorRow {
     let mounts = text("/proc/self/mounts");
     let at = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let unified = at.and_then(|line| line.split(' ').nth(1)).map(|path| text(&format!("{path}/cgroup.controllers")));
+    let unified =
+        at.and_then(|line| line.split(' ').nth(1)).map(|path| text(&format!("{path}/cgroup.controllers")));
     cgroups_of(&mounts, unified.as_deref(), &text("/proc/cgroups"))
 }
 
 fn overlayfs() -> DoctorRow {
-    let listed = text("/proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some("overlay"));
+    let listed =
+        text("/proc/filesystems").lines().any(|line| line.split_whitespace().last() == Some("overlay"));
     if listed {
         return ok("overlayfs", "yes");
     }
@@ -128,9 +135,12 @@ fn overlayfs() -> DoctorRow {
     });
     match module {
         Some(()) => ok("overlayfs", "as a module, loaded when first used"),
-        None => {
-            row("overlayfs", DoctorState::Fail, "the kernel does not have it", Some("modprobe overlay, or another kernel"))
-        }
+        None => row(
+            "overlayfs",
+            DoctorState::Fail,
+            "the kernel does not have it",
+            Some("modprobe overlay, or another kernel"),
+        ),
     }
 }
 
@@ -139,10 +149,13 @@ fn user_namespaces() -> DoctorRow {
     let as_root = nix::unistd::Uid::effective().is_root();
     let state = if as_root { DoctorState::Warn } else { DoctorState::Fail };
     match max.trim().parse::<u64>() {
-        Err(_) => row("user namespaces", state, "the kernel does not have them", Some("use a kernel with CONFIG_USER_NS")),
-        Ok(0) => {
-            row("user namespaces", state, "forbidden", Some("sysctl -w user.max_user_namespaces=10000"))
-        }
+        Err(_) => row(
+            "user namespaces",
+            state,
+            "the kernel does not have them",
+            Some("use a kernel with CONFIG_USER_NS"),
+        ),
+        Ok(0) => row("user namespaces", state, "forbidden", Some("sysctl -w user.max_user_namespaces=10000")),
         Ok(_) if text("/proc/sys/kernel/unprivileged_userns_clone").trim() == "0" && !as_root => row(
             "user namespaces",
             state,
@@ -193,7 +206,8 @@ fn disk(dir: &Path) -> DoctorRow {
     match nix::sys::statvfs::statvfs(there) {
         Ok(stat) => {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-            let message = format!("{} free below {}", crate::manifest::units::show_memory(free), there.display());
+            let message =
+                format!("{} free below {}", crate::manifest::units::show_bytes(free), there.display());
             let fix = Some("make room, or use another folder with --dir");
             match free {
                 DISK_WARN_B.. => ok("disk", message),
@@ -269,7 +283,10 @@ mod tests {
     fn cgroups_are_told_apart_and_missing_controllers_named() {
         let v2 = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid 0 0\n";
         let v1 = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n";
-        assert_eq!(cgroups_of(v2, Some("cpuset cpu io memory pids"), "").message, "v2 with cpu, memory, pids");
+        assert_eq!(
+            cgroups_of(v2, Some("cpuset cpu io memory pids"), "").message,
+            "v2 with cpu, memory, pids"
+        );
         assert_eq!(cgroups_of(v1, None, "").message, "v1 with cpu, memory, pids");
         assert_eq!(cgroups_of(&format!("{v1}{v2}"), Some(""), "").message, "hybrid with cpu, memory, pids");
         let pi = cgroups_of(v2, Some("cpu pids"), "memory 0 100 0\n");

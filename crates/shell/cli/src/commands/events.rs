@@ -33,7 +33,8 @@ pub(crate) async fn run(args: &EventsArgs, context: &Context) -> Result<(), CliE
     let mut kept = Vec::new();
     let mut lines = BufReader::new(stream).lines();
     while let Some(line) = lines.next_line().await.map_err(|error| super::logs::broken(&client, &error))? {
-        let row: NoticeRow = serde_json::from_str(&line).map_err(|error| CliError::from_error("peer", &error))?;
+        let row: NoticeRow =
+            serde_json::from_str(&line).map_err(|error| CliError::from_error("peer", &error))?;
         if about.as_ref().is_some_and(|about| row.about.as_ref() != Some(about)) {
             continue;
         }

@@ -42,8 +42,9 @@ struct RawTerminal(Termios);
 
 impl RawTerminal {
     fn enter() -> Result<Self, CliError> {
-        let failed =
-            |error: nix::Error| CliError::new("terminal", "the terminal cannot be set up").because(error.to_string());
+        let failed = |error: nix::Error| {
+            CliError::new("terminal", "the terminal cannot be set up").because(error.to_string())
+        };
         let before = tcgetattr(std::io::stdin()).map_err(failed)?;
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
@@ -139,7 +140,9 @@ async fn carry(args: &ExecArgs, context: &Context) -> Result<(), CliError> {
     let connection = client.upgrade(routes::EXEC, body, "skerry-exec").await?;
     let _raw = if terminal { Some(RawTerminal::enter()?) } else { None };
     let (mut from, mut to) = tokio::io::split(connection);
-    let failed = |error: std::io::Error| CliError::new("signal", "signals cannot be caught").because(error.to_string());
+    let failed = |error: std::io::Error| {
+        CliError::new("signal", "signals cannot be caught").because(error.to_string())
+    };
     let mut resized = signal(SignalKind::window_change()).map_err(failed)?;
     let input = async {
         if !args.interactive {
@@ -165,12 +168,15 @@ async fn carry(args: &ExecArgs, context: &Context) -> Result<(), CliError> {
         Ok::<(), api::FrameError>(())
     };
     let output = async {
-        while let Some(frame) = read_frame(&mut from).await.map_err(|error| CliError::from_error("exec", &error))? {
+        while let Some(frame) =
+            read_frame(&mut from).await.map_err(|error| CliError::from_error("exec", &error))?
+        {
             if let Some(end) = show(&context.out, frame)? {
                 return end;
             }
         }
-        Err(CliError::new("exec", "the connection ended before the program did").because("the node or its peer went away"))
+        Err(CliError::new("exec", "the connection ended before the program did")
+            .because("the node or its peer went away"))
     };
     tokio::pin!(output);
     tokio::select! {

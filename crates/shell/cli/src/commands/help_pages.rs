@@ -16,7 +16,11 @@ pub(crate) struct HelpPagesArgs {
 }
 
 fn option_line(arg: &Arg) -> Option<String> {
-    if arg.is_hide_set() || arg.is_positional() || arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str()) {
+    if arg.is_hide_set()
+        || arg.is_positional()
+        || arg.is_global_set()
+        || ["help", "version"].contains(&arg.get_id().as_str())
+    {
         return None;
     }
     Some(format!("- `{}`: {}", arg.to_string().trim(), words(arg)))
@@ -77,7 +81,8 @@ pub(crate) fn page() -> String {
 
 pub(crate) fn run(args: &HelpPagesArgs) -> Result<(), CliError> {
     let path = args.dir.join("cli.md");
-    std::fs::write(&path, page()).map_err(|error| {
-        CliError::new("help-pages", format!("{} cannot be written", path.display())).because(error.to_string())
+    std::fs::create_dir_all(&args.dir).and_then(|()| std::fs::write(&path, page())).map_err(|error| {
+        CliError::new("help-pages", format!("{} cannot be written", path.display()))
+            .because(error.to_string())
     })
 }

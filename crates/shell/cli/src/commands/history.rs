@@ -3,6 +3,8 @@
 use api::shapes::{HistoryChange, HistoryRow};
 use api::{path, routes};
 
+use model::Group;
+
 use crate::Context;
 use crate::args::Target;
 use crate::connect;
@@ -25,18 +27,40 @@ pub(crate) fn author(name: Option<&String>, key: &str) -> String {
     name.cloned().unwrap_or_else(|| short(key).to_owned())
 }
 
-fn change_lines(change: &HistoryChange) -> Vec<String> {
-    let Some(group) = &change.group else {
-        let end = match (&change.before, &change.after) {
-            (Some(_), None) => "gone",
-            (None, Some(_)) => "new",
-            _ => "changed",
-        };
-        return vec![format!("{}: {end}", change.subject)];
-    };
-    let groups = |json: &Option<String>| json.iter().map(|json| (group.clone(), json.clone())).collect();
-    let fields = fields::diff(&groups(&change.before), &groups(&change.after));
-    fields.iter().map(|field| format!("{}: {}", change.subject, fields::show_field(field))).collect()
+/// Whether these changes of one deployment are its creation.
+pub(super) fn creates(changes: &[&HistoryChange]) -> bool {
+    changes.iter().any(|change| match change.group.as_deref() {
+        None => change.after.is_some(),
+        Some(group) => group == Group::Image.as_str() && change.before.is_none(),
+    })
+}
+
+/// What a row changed, for people: each subject, and of a deployment its fields.
+fn change_lines(row: &HistoryRow) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut subjects: Vec<&str> = row.changes.iter().map(|change| change.subject.as_str()).collect();
+    subjects.dedup();
+    for subject in subjects {
+        let changes: Vec<_> = row.changes.iter().filter(|change| change.subject == subject).collect();
+        let new = creates(&changes);
+        if new {
+            lines.push(format!("{subject}: new"));
+        } else if changes.iter().any(|change| change.group.is_none()) {
+            lines.push(format!("{subject}: gone"));
+        }
+        for change in changes {
+            let Some(group) = &change.group else { continue };
+            let groups =
+                |json: &Option<String>| json.iter().map(|json| (group.clone(), json.clone())).collect();
+            for field in fields::diff(&groups(&change.before), &groups(&change.after)) {
+                lines.push(match &field.after {
+                    Some(after) if new => format!("{subject}: {}: {}", field.field, fields::cut(after)),
+                    _ => format!("{subject}: {}", fields::show_field(&field)),
+                });
+            }
+        }
+    }
+    lines
 }
 
 pub(crate) async fn run(args: &HistoryArgs, context: &Context) -> Result<(), CliError> {
@@ -67,7 +91,7 @@ pub(crate) async fn run(args: &HistoryArgs, context: &Context) -> Result<(), Cli
             author(row.author_name.as_ref(), &row.author),
             row.verb
         ))?;
-        for line in row.changes.iter().flat_map(change_lines) {
+        for line in change_lines(row) {
             out.line(format!("    {line}"))?;
         }
     }

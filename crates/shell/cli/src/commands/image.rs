@@ -2,18 +2,22 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use api::shapes::ImageRow;
 use api::{Client, path, routes};
 use tokio::io::AsyncRead;
 use tokio::net::unix::pipe::Receiver;
+use tokio::task::JoinHandle;
 
 use crate::Context;
 use crate::connect;
 use crate::error::CliError;
-use crate::manifest::units::show_memory;
+use crate::manifest::units::show_bytes;
 use crate::out::short;
+
+/// How long the maker of an archive may go on after its upload has ended: it has noticed by then.
+const WRITER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Load, build or list images
 #[derive(Debug, clap::Subcommand)]
@@ -62,10 +66,11 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> CliError {
 fn written_by(
     write: impl FnOnce(&mut dyn Write) -> Result<(), CliError> + Send + 'static,
 ) -> Result<(Receiver, JoinHandle<Result<(), CliError>>), CliError> {
-    let failed = |error: std::io::Error| CliError::new("pipe", "the system gave no pipe").because(error.to_string());
+    let failed =
+        |error: std::io::Error| CliError::new("pipe", "the system gave no pipe").because(error.to_string());
     let (reader, writer) = std::io::pipe().map_err(failed)?;
     let receiver = Receiver::from_owned_fd(reader.into()).map_err(failed)?;
-    let thread = std::thread::spawn(move || {
+    let thread = tokio::task::spawn_blocking(move || {
         let mut writer = std::io::BufWriter::with_capacity(256 * 1024, writer);
         write(&mut writer)?;
         writer.flush().map_err(|error| pipe_broke(&error))
@@ -92,7 +97,14 @@ async fn upload_made(
 ) -> Result<Vec<ImageRow>, CliError> {
     let (receiver, thread) = written_by(write)?;
     let uploaded = upload(client, to, receiver).await;
-    let made = thread.join().unwrap_or_else(|_| Err(CliError::new("archive", "the archive could not be made")));
+    let made = match tokio::time::timeout(WRITER_TIMEOUT, thread).await {
+        Ok(Ok(made)) => made,
+        Ok(Err(error)) => {
+            Err(CliError::new("archive", "the archive could not be made").because(error.to_string()))
+        }
+        // Nobody reads what it makes: the upload has ended, and that is what counts.
+        Err(_) => Ok(()),
+    };
     match (made, uploaded) {
         (Ok(()), uploaded) => uploaded,
         // The peer said no before it had read everything: its words count.
@@ -108,7 +120,8 @@ async fn build(args: &BuildArgs, context: &Context) -> Result<(), CliError> {
         CliError::new("file", "no temporary folder can be made").because(error.to_string())
     })?;
     let store = ::image::ImageStore::open(dir.path().join("images")).map_err(|error| failed(&error))?;
-    let options = ::image::BuildOptions { entrypoint: args.entrypoint.clone(), ..::image::BuildOptions::default() };
+    let options =
+        ::image::BuildOptions { entrypoint: args.entrypoint.clone(), ..::image::BuildOptions::default() };
     let built = match (&args.binary, &args.rootfs) {
         (Some(binary), _) => {
             let file = binary.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
@@ -150,7 +163,8 @@ async fn load(args: &LoadArgs, context: &Context) -> Result<(), CliError> {
         for part in ["oci-layout", "index.json"] {
             let part = args.file.join(part);
             std::fs::metadata(&part).map_err(|error| {
-                cannot_read(&part, &error).hint("a folder to load is an OCI layout; for a root use `skerry image build --rootfs`")
+                cannot_read(&part, &error)
+                    .hint("a folder to load is an OCI layout; for a root use `skerry image build --rootfs`")
             })?;
         }
         {
@@ -158,7 +172,8 @@ async fn load(args: &LoadArgs, context: &Context) -> Result<(), CliError> {
             upload_made(&client, &to, move |out| archive(&dir, out)).await?
         }
     } else {
-        let file = tokio::fs::File::open(&args.file).await.map_err(|error| cannot_read(&args.file, &error))?;
+        let file =
+            tokio::fs::File::open(&args.file).await.map_err(|error| cannot_read(&args.file, &error))?;
         upload(&client, &to, file).await?
     };
     list(&rows, context)
@@ -171,7 +186,7 @@ fn list(rows: &[ImageRow], context: &Context) -> Result<(), CliError> {
         &[
             ("IMAGE", &|row: &ImageRow| row.reference.clone()),
             ("DIGEST", &|row| short(row.digest.trim_start_matches("sha256:")).to_owned()),
-            ("SIZE", &|row| show_memory(row.size_b)),
+            ("SIZE", &|row| show_bytes(row.size_b)),
             ("NODES", &|row| row.nodes.join(",")),
         ],
     )

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use model::{Capacity, LabelKey, Name};
 use ::peer::NodeOptions;
+use model::{Capacity, LabelKey, Name};
 
 use crate::Context;
 use crate::args::{parse_capacity, parse_label};
@@ -62,15 +62,17 @@ fn as_name(text: &str, what: &str, option: &str) -> Result<Name, CliError> {
         first.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
     let cut: String = mapped.trim_matches('-').chars().take(model::limits::NAME_BYTES_MAX).collect();
     cut.trim_matches('-').parse().map_err(|_| {
-        CliError::usage(format!("{what} `{}` makes no name", text.escape_debug())).hint(format!("give one with {option} NAME"))
+        CliError::usage(format!("{what} `{}` makes no name", text.escape_debug()))
+            .hint(format!("give one with {option} NAME"))
     })
 }
 
 impl NodeArgs {
     pub(crate) fn dir(&self) -> Result<PathBuf, CliError> {
         match &self.dir {
-            Some(dir) => std::path::absolute(dir)
-                .map_err(|error| CliError::new("dir", "the current folder is not known").because(error.to_string())),
+            Some(dir) => std::path::absolute(dir).map_err(|error| {
+                CliError::new("dir", "the current folder is not known").because(error.to_string())
+            }),
             None => default_dir(),
         }
     }
@@ -79,8 +81,9 @@ impl NodeArgs {
         let name = if let Some(name) = &self.name {
             name.clone()
         } else {
-            let host = nix::unistd::gethostname()
-                .map_err(|error| CliError::new("host", "the host's name cannot be read").because(error.to_string()))?;
+            let host = nix::unistd::gethostname().map_err(|error| {
+                CliError::new("host", "the host's name cannot be read").because(error.to_string())
+            })?;
             as_name(&host.to_string_lossy(), "the host's name", "--name")?
         };
         let plain = |part: &str| {
@@ -160,9 +163,12 @@ WantedBy=multi-user.target
 
 pub(crate) fn run(args: &InitArgs, context: &Context) -> Result<(), CliError> {
     if args.systemd {
-        let program = std::env::current_exe()
-            .map_err(|error| CliError::new("program", "this program's path is not known").because(error.to_string()))?;
-        context.out.say("save this as /etc/systemd/system/skerry.service, then: systemctl enable --now skerry")?;
+        let program = std::env::current_exe().map_err(|error| {
+            CliError::new("program", "this program's path is not known").because(error.to_string())
+        })?;
+        context
+            .out
+            .say("save this as /etc/systemd/system/skerry.service, then: systemctl enable --now skerry")?;
         return context.out.line(unit(&program, &args.node.dir()?).trim_end());
     }
     let options = args.node.options()?;
@@ -204,9 +210,12 @@ mod tests {
 
     #[test]
     fn a_host_name_becomes_a_name() {
-        for (host, name) in
-            [("edge-1", "edge-1"), ("Edge_1.shop.example", "edge-1"), ("--x--", "x"), ("a".repeat(80).as_str(), &"a".repeat(63))]
-        {
+        for (host, name) in [
+            ("edge-1", "edge-1"),
+            ("Edge_1.shop.example", "edge-1"),
+            ("--x--", "x"),
+            ("a".repeat(80).as_str(), &"a".repeat(63)),
+        ] {
             assert_eq!(as_name(host, "the host's name", "--name").unwrap().as_str(), name);
         }
         assert_eq!(as_name("...", "the host's name", "--name").unwrap_err().exit.code(), 2);

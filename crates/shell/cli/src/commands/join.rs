@@ -18,11 +18,13 @@ pub(crate) struct JoinArgs {
 
 pub(crate) async fn run(args: &JoinArgs, context: &Context) -> Result<(), CliError> {
     let token: JoinToken = args.token.parse().map_err(|error: identity::TokenError| {
-        CliError::from_error("token", &error).hint("copy the whole line that `skerry token create` printed, or make another")
+        CliError::from_error("token", &error)
+            .hint("copy the whole line that `skerry token create` printed, or make another")
     })?;
     let options = args.node.options()?;
     let joined = ::peer::join(&options, &token).await.map_err(|error| {
-        CliError::from_error("join", &error).hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
+        CliError::from_error("join", &error)
+            .hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
     })?;
     let answer = Joined {
         cluster: joined.cluster_name.to_string(),
@@ -32,7 +34,9 @@ pub(crate) async fn run(args: &JoinArgs, context: &Context) -> Result<(), CliErr
         dir: options.dir.display().to_string(),
         via: joined.via,
     };
-    context.out.answer(&answer, || format!("{} is a node of {} (by way of {})", answer.node, answer.cluster, answer.via))?;
+    context.out.answer(&answer, || {
+        format!("{} is a node of {} (by way of {})", answer.node, answer.cluster, answer.via)
+    })?;
     context.out.say("next:")?;
     context.out.say(format!("  skerry peer{}", args.node.dir_option()?))
 }

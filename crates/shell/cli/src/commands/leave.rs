@@ -19,13 +19,19 @@ pub(crate) struct LeaveArgs {
 pub(crate) async fn run(args: &LeaveArgs, context: &Context) -> Result<(), CliError> {
     let client = connect::client(&context.globals)?;
     let status: Status = client.get(routes::STATUS).await?;
-    let own = status.nodes.iter().find(|row| row.id == status.node_id).ok_or_else(|| {
-        CliError::new("peer", format!("{} does not name its own node", client.peer()))
-    })?;
-    let others = status.nodes.iter().filter(|row| row.id != own.id && row.state != NodeState::Removed).count();
+    let own = status
+        .nodes
+        .iter()
+        .find(|row| row.id == status.node_id)
+        .ok_or_else(|| CliError::new("peer", format!("{} does not name its own node", client.peer())))?;
+    let others =
+        status.nodes.iter().filter(|row| row.id != own.id && row.state != NodeState::Removed).count();
     if others == 0 && !args.force {
-        return Err(CliError::new("last-node", format!("{} is the last node of {}", own.name, status.cluster))
-            .hint("stop the peer and delete its data folder to end the cluster, or use --force"));
+        return Err(CliError::new(
+            "last-node",
+            format!("{} is the last node of {}", own.name, status.cluster),
+        )
+        .hint("stop the peer and delete its data folder to end the cluster, or use --force"));
     }
     if context.out.interactive() {
         context.out.say(format!(

@@ -68,15 +68,16 @@ pub(crate) async fn run(args: &LogsArgs, context: &Context) -> Result<(), CliErr
     query.extend(tail.as_deref().map(|tail| ("tail", tail)));
     let prefix = ordinal.is_none() && {
         let rows: Vec<PsRow> = client.get(routes::PS).await?;
-        let of_it = rows
-            .iter()
-            .filter(|row| row.namespace == target.namespace.as_str() && row.deployment == target.name.as_str());
+        let of_it = rows.iter().filter(|row| {
+            row.namespace == target.namespace.as_str() && row.deployment == target.name.as_str()
+        });
         of_it.count() > 1
     };
     let stream = client.stream(&path(routes::LOGS, &query)).await?;
     let mut lines = BufReader::new(stream).lines();
     while let Some(text) = lines.next_line().await.map_err(|error| broken(&client, &error))? {
-        let line: LogLine = serde_json::from_str(&text).map_err(|error| CliError::from_error("peer", &error))?;
+        let line: LogLine =
+            serde_json::from_str(&text).map_err(|error| CliError::from_error("peer", &error))?;
         if context.out.structured() {
             context.out.stream_value(&line)?;
         } else {

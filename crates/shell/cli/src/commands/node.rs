@@ -9,7 +9,7 @@ use crate::Context;
 use crate::args::IdPrefix;
 use crate::author::submit_cluster;
 use crate::error::CliError;
-use crate::manifest::units::{show_cpu, show_memory};
+use crate::manifest::units::{show_bytes, show_cpu};
 use crate::out::{NOTHING, short, span};
 use crate::{connect, keys};
 
@@ -64,7 +64,7 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
                 None => NOTHING.to_owned(),
             }),
             ("CPU FREE", &|row| of(row.free.cpu_m, row.capacity.cpu_m, show_cpu)),
-            ("MEMORY FREE", &|row| of(row.free.memory_b, row.capacity.memory_b, show_memory)),
+            ("MEMORY FREE", &|row| of(row.free.memory_b, row.capacity.memory_b, show_bytes)),
             ("PIDS FREE", &|row| of(row.free.pids, row.capacity.pids, |count| count.to_string())),
             ("+ADDRESSES", &|row| row.addresses.join(",")),
             ("+HEADS", &|row| {
@@ -80,7 +80,8 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
 
 /// The node of that name or id; an error where there is none, or more than one.
 fn find<'a>(rows: &'a [NodeRow], text: &str) -> Result<&'a NodeRow, CliError> {
-    let named: Vec<_> = rows.iter().filter(|row| row.name == text && row.state != NodeState::Removed).collect();
+    let named: Vec<_> =
+        rows.iter().filter(|row| row.name == text && row.state != NodeState::Removed).collect();
     let found = if named.is_empty() {
         match text.parse::<IdPrefix>() {
             Ok(prefix) => rows.iter().filter(|row| prefix.is_of(&row.id)).collect(),
@@ -95,16 +96,18 @@ fn find<'a>(rows: &'a [NodeRow], text: &str) -> Result<&'a NodeRow, CliError> {
             .hint("`skerry node ls` lists them")),
         more => Err(more
             .iter()
-            .fold(CliError::new("ambiguous", format!("`{text}` may be any of {} nodes", more.len())), |error, row| {
-                error.because(format!("{} {} ({})", row.name, row.id, state_word(row.state)))
-            })
+            .fold(
+                CliError::new("ambiguous", format!("`{text}` may be any of {} nodes", more.len())),
+                |error, row| error.because(format!("{} {} ({})", row.name, row.id, state_word(row.state))),
+            )
             .hint("name it by its id")),
     }
 }
 
 /// Signs the removal of a node.
 pub(crate) async fn remove(client: &Client, context: &Context, row: &NodeRow) -> Result<(), CliError> {
-    let node: NodeId = row.id.parse().map_err(|error: model::IdError| CliError::from_error("peer", &error))?;
+    let node: NodeId =
+        row.id.parse().map_err(|error: model::IdError| CliError::from_error("peer", &error))?;
     let key = keys::load(context.globals.key.as_deref())?;
     let submitted = submit_cluster(client, &key, Kind::NodeRemove(NodeRemove { node })).await?;
     context.out.answer(&submitted, || format!("{} is removed", row.name))

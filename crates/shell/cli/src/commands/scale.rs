@@ -65,7 +65,8 @@ pub(crate) async fn run(args: &ScaleArgs, context: &Context) -> Result<(), CliEr
     let mut prepared = Vec::new();
     for (namespace, authoring) in stand(&client, &names, &args.guard).await? {
         let mut steps = Vec::new();
-        for Count { target, count } in args.counts.iter().filter(|count| count.target.namespace == namespace) {
+        for Count { target, count } in args.counts.iter().filter(|count| count.target.namespace == namespace)
+        {
             let row = find(&authoring.deployments, target)?;
             let now = row.groups.get(Group::Replicas.as_str()).map_or("null", String::as_str);
             let mut replicas: ReplicasGroup = serde_json::from_str(now).map_err(|error| {

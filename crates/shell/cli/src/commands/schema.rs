@@ -64,10 +64,14 @@ pub(crate) fn run(args: &SchemaArgs, context: &Context) -> Result<(), CliError> 
         return schemas.iter().try_for_each(|(name, _)| context.out.line(name));
     }
     if let Some(dir) = &args.all {
+        std::fs::create_dir_all(dir).map_err(|error| {
+            CliError::new("schema", format!("{} cannot be made", dir.display())).because(error.to_string())
+        })?;
         for (name, schema) in &schemas {
             let path = dir.join(format!("{name}.json"));
             std::fs::write(&path, format!("{}\n", text(schema))).map_err(|error| {
-                CliError::new("schema", format!("{} cannot be written", path.display())).because(error.to_string())
+                CliError::new("schema", format!("{} cannot be written", path.display()))
+                    .because(error.to_string())
             })?;
         }
         return Ok(());

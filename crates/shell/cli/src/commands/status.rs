@@ -28,7 +28,9 @@ pub(crate) async fn run(_: &StatusArgs, context: &Context) -> Result<(), CliErro
         status.cluster, status.node, status.in_sync, status.peers, status.connected, status.version
     ))?;
     for row in status.nodes.iter().filter(|row| matches!(row.state, NodeState::Suspect | NodeState::Down)) {
-        let seen = row.seen_s.map_or_else(|| "never seen".to_owned(), |seconds| format!("unseen for {}", span(seconds)));
+        let seen = row
+            .seen_s
+            .map_or_else(|| "never seen".to_owned(), |seconds| format!("unseen for {}", span(seconds)));
         out.line(format!("! {} is {}: {seen}", row.name, node::state_word(row.state)))?;
     }
     if let Some(why) = &status.refusing {

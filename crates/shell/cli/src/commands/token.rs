@@ -78,7 +78,8 @@ async fn create(client: &Client, args: &CreateArgs, context: &Context) -> Result
     let cluster =
         authoring.cluster.parse().map_err(|error: model::IdError| CliError::from_error("peer", &error))?;
     let token = JoinToken::new(cluster, addresses, random()?).map_err(|error| {
-        CliError::from_error("token", &error).hint("say where the cluster is reached with --address HOST:PORT")
+        CliError::from_error("token", &error)
+            .hint("say where the cluster is reached with --address HOST:PORT")
     })?;
     let ttl_ms = i64::try_from(args.ttl.as_millis()).unwrap_or(i64::MAX);
     let expires_ms = now_ms().saturating_add(ttl_ms);
@@ -107,8 +108,11 @@ async fn revoke(client: &Client, args: &RevokeArgs, context: &Context) -> Result
                 .hint("`skerry token ls` lists them"));
         }
         more => {
-            return Err(CliError::new("ambiguous", format!("`{}` may be any of {} tokens", args.id.0, more.len()))
-                .hint("give more digits"));
+            return Err(CliError::new(
+                "ambiguous",
+                format!("`{}` may be any of {} tokens", args.id.0, more.len()),
+            )
+            .hint("give more digits"));
         }
     };
     if row.revoked {

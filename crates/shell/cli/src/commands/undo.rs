@@ -7,6 +7,7 @@ use api::{path, routes};
 use document::event::{Create, Edit, Verb};
 use model::{Deployment, EventId, Group, Name};
 
+use super::history::creates;
 use crate::Context;
 use crate::args::{GuardArgs, IdPrefix, Target, WaitArgs};
 use crate::change::{Ask, Prepared, Step, carry, stand};
@@ -38,14 +39,6 @@ enum Did {
     Deleted,
     /// Group to its JSON before, which may be none.
     Set(BTreeMap<String, Option<String>>),
-}
-
-/// Whether these changes of one deployment are its creation.
-fn creates(changes: &[&HistoryChange]) -> bool {
-    changes.iter().any(|change| match change.group.as_deref() {
-        None => change.after.is_some(),
-        Some(group) => group == Group::Image.as_str() && change.before.is_none(),
-    })
 }
 
 /// What an event did, by deployment.
@@ -130,8 +123,11 @@ fn step(
                 &groups,
             );
             if let Err(error) = made {
-                return Err(CliError::new("history", format!("what {target} was before {} is not known", short(event)))
-                    .because(error.to_string()));
+                return Err(CliError::new(
+                    "history",
+                    format!("what {target} was before {} is not known", short(event)),
+                )
+                .because(error.to_string()));
             }
             let edit = Edit::Create(Create { name: target.name.clone(), groups: groups.clone() });
             Ok(Some(Step { target, before: Groups::new(), after: Some(groups), edit }))
@@ -164,14 +160,17 @@ fn find<'a>(rows: &'a [HistoryRow], args: &UndoArgs) -> Result<&'a HistoryRow, C
             [one] => Ok(one),
             [] => Err(CliError::new("not-found", format!("there is no event `{}`", prefix.0))
                 .hint("`skerry history` lists them")),
-            more => Err(CliError::new("ambiguous", format!("`{}` may be any of {} events", prefix.0, more.len()))
-                .hint("give more digits")),
+            more => {
+                Err(CliError::new("ambiguous", format!("`{}` may be any of {} events", prefix.0, more.len()))
+                    .hint("give more digits"))
+            }
         };
     }
     let target = args.deployment.as_ref().ok_or_else(|| CliError::usage("name a deployment or an event"))?;
     let doc = format!("ns/{}", target.namespace);
-    let of_it =
-        |row: &&HistoryRow| row.doc == doc && row.changes.iter().any(|change| change.subject == target.name.as_str());
+    let of_it = |row: &&HistoryRow| {
+        row.doc == doc && row.changes.iter().any(|change| change.subject == target.name.as_str())
+    };
     rows.iter().rfind(of_it).ok_or_else(|| {
         CliError::new("not-found", format!("nothing was ever changed about `{target}`"))
             .hint("`skerry history` lists what was")
@@ -187,10 +186,14 @@ pub(crate) async fn run(args: &UndoArgs, context: &Context) -> Result<(), CliErr
     let history: Vec<HistoryRow> = client.get(&path(routes::HISTORY, &query)).await?;
     let row = find(&history, args)?;
     let Some(namespace) = row.doc.strip_prefix("ns/") else {
-        return Err(CliError::new("cluster-event", format!("a `{}` of the cluster cannot be taken back", row.verb))
-            .hint("there is `skerry token revoke` and `skerry node rm`"));
+        return Err(CliError::new(
+            "cluster-event",
+            format!("a `{}` of the cluster cannot be taken back", row.verb),
+        )
+        .hint("there is `skerry token revoke` and `skerry node rm`"));
     };
-    let namespace: Name = namespace.parse().map_err(|error: model::NameError| CliError::from_error("peer", &error))?;
+    let namespace: Name =
+        namespace.parse().map_err(|error: model::NameError| CliError::from_error("peer", &error))?;
     let undoes = row.event.parse().map_err(|error: model::IdError| CliError::from_error("peer", &error))?;
     let mut prepared = Vec::new();
     for (namespace, authoring) in stand(&client, &[namespace], &args.guard).await? {
@@ -200,7 +203,8 @@ pub(crate) async fn run(args: &UndoArgs, context: &Context) -> Result<(), CliErr
             if args.deployment.as_ref().is_some_and(|target| target.name.as_str() != name) {
                 continue;
             }
-            let name: Name = name.parse().map_err(|error: model::NameError| CliError::from_error("peer", &error))?;
+            let name: Name =
+                name.parse().map_err(|error: model::NameError| CliError::from_error("peer", &error))?;
             let target = Target { namespace: namespace.clone(), name };
             let now = authoring
                 .deployments
@@ -218,7 +222,12 @@ pub(crate) async fn run(args: &UndoArgs, context: &Context) -> Result<(), CliErr
 mod tests {
     use super::*;
 
-    fn change(subject: &str, group: Option<&str>, before: Option<&str>, after: Option<&str>) -> HistoryChange {
+    fn change(
+        subject: &str,
+        group: Option<&str>,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> HistoryChange {
         HistoryChange {
             subject: subject.into(),
             group: group.map(Into::into),
@@ -251,7 +260,11 @@ mod tests {
                     change("web", Some("replicas"), None, Some(r#"{"count":2}"#)),
                 ],
             ),
-            row("02", "scale", vec![change("web", Some("replicas"), Some(r#"{"count":2}"#), Some(r#"{"count":5}"#))]),
+            row(
+                "02",
+                "scale",
+                vec![change("web", Some("replicas"), Some(r#"{"count":2}"#), Some(r#"{"count":5}"#))],
+            ),
             row("03", "delete", vec![change("web", None, Some("{}"), None)]),
         ]
     }
@@ -290,7 +303,8 @@ mod tests {
     fn undoing_a_creation_deletes_and_undoing_a_deletion_creates_what_was() {
         let history = history();
         let row = now(&[]);
-        let back = step(web(), &did(&history[0])["web"], Some(&row), &history, &history[0].event).unwrap().unwrap();
+        let back =
+            step(web(), &did(&history[0])["web"], Some(&row), &history, &history[0].event).unwrap().unwrap();
         assert!(matches!(back.edit, Edit::Delete(_)));
         let back = step(web(), &did(&history[2])["web"], None, &history, &history[2].event).unwrap().unwrap();
         let Edit::Create(create) = &back.edit else { panic!("{back:?}") };
@@ -303,7 +317,8 @@ mod tests {
         let history = history();
         let error = step(web(), &did(&history[1])["web"], None, &history, &history[1].event).unwrap_err();
         assert_eq!(error.what, "deployment web is not there any more");
-        let error = step(web(), &did(&history[2])["web"], Some(&now(&[])), &history, &history[2].event).unwrap_err();
+        let error =
+            step(web(), &did(&history[2])["web"], Some(&now(&[])), &history, &history[2].event).unwrap_err();
         assert_eq!(error.what, "deployment web is there again");
     }
 

@@ -29,7 +29,8 @@ pub(crate) struct AddArgs {
     /// A name for people
     name: Name,
     /// The public key, 64 hexadecimal digits
-    key: UserId,
+    #[arg(value_name = "KEY")]
+    public_key: UserId,
     /// What they may do
     #[arg(long, value_enum, default_value = "deploy")]
     role: RoleArg,
@@ -66,9 +67,11 @@ pub(crate) async fn run(command: &UserCommand, context: &Context) -> Result<(), 
                 RoleArg::Admin => Role::Admin,
                 RoleArg::Deploy => Role::Deploy,
             };
-            let kind = Kind::UserAdd(UserAdd { name: args.name.clone(), key: args.key, role });
+            let kind = Kind::UserAdd(UserAdd { name: args.name.clone(), key: args.public_key, role });
             let submitted = submit_cluster(&client, &key, kind).await?;
-            context.out.answer(&submitted, || format!("{} ({}) is let in", args.name, short(&args.key.to_string())))
+            context.out.answer(&submitted, || {
+                format!("{} ({}) is let in", args.name, short(&args.public_key.to_string()))
+            })
         }
         UserCommand::Key => {
             let (key, path, created) = keys::load_or_create(context.globals.key.as_deref())?;

@@ -18,7 +18,8 @@ pub(crate) fn run(args: &ValidateArgs, context: &Context) -> Result<(), CliError
     let rows: Vec<_> = specs
         .iter()
         .map(|spec| {
-            let deployment = spec.with_digest(spec.image.digest.unwrap_or(model::Digest::from_bytes([0; 32])));
+            let deployment =
+                spec.with_digest(spec.image.digest.unwrap_or(model::Digest::from_bytes([0; 32])));
             ValidRow {
                 namespace: spec.namespace.to_string(),
                 name: spec.name.to_string(),

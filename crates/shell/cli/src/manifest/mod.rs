@@ -54,7 +54,15 @@ fn snippet(text: &str, place: Place) -> Option<String> {
         .chars()
         .skip(from)
         .take(SNIPPET_CHARS_MAX)
-        .map(|c| if c == '\t' { ' ' } else if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if c.is_control() {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect();
     let length = shown.chars().count();
     let at = (column - from).min(length);
@@ -98,11 +106,15 @@ pub fn load(paths: &[std::path::PathBuf]) -> Result<Vec<Spec>, CliError> {
     let mut specs: Vec<Spec> = Vec::new();
     for source in read_sources(paths)? {
         for spec in read(&source.text).map_err(|problems| error(&source, problems))? {
-            let twice = specs.iter().any(|other| other.namespace == spec.namespace && other.name == spec.name);
+            let twice =
+                specs.iter().any(|other| other.namespace == spec.namespace && other.name == spec.name);
             if twice {
                 let problem = Problem {
                     place: spec.place,
-                    message: format!("deployment `{}/{}` is in another file as well", spec.namespace, spec.name),
+                    message: format!(
+                        "deployment `{}/{}` is in another file as well",
+                        spec.namespace, spec.name
+                    ),
                     hint: Some("one file decides what a deployment is".to_owned()),
                 };
                 return Err(error(&source, vec![problem]));

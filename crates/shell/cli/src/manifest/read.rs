@@ -122,7 +122,11 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let distance = |field: &str| strsim::damerau_levenshtein(&lower, field);
     // A third of the letters may differ: more is another word.
     let allowed = |field: &str| (field.len().max(lower.len()) / 3).max(1);
-    known.iter().copied().filter(|field| distance(field) <= allowed(field)).min_by_key(|field| distance(field))
+    known
+        .iter()
+        .copied()
+        .filter(|field| distance(field) <= allowed(field))
+        .min_by_key(|field| distance(field))
 }
 
 fn known_words(known: &[&str]) -> String {
@@ -139,7 +143,12 @@ impl Reader {
     }
 
     /// The fields of a group of fields, the unknown ones noted.
-    fn fields<'n>(&mut self, node: &'n Node, what: &str, known: &[&'static str]) -> Option<BTreeMap<&'static str, &'n Node>> {
+    fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+        known: &[&'static str],
+    ) -> Option<BTreeMap<&'static str, &'n Node>> {
         let Value::Map(entries) = &node.value else {
             self.note(node.place, format!("{what} must be a group of fields, found {}", node.value.found()));
             return None;
@@ -176,7 +185,10 @@ impl Reader {
                 };
                 self.note(
                     node.place,
-                    format!("{what} must be text, found {}; put it in quotes: \"{bare}\"", node.value.found()),
+                    format!(
+                        "{what} must be text, found {}; put it in quotes: \"{bare}\"",
+                        node.value.found()
+                    ),
                 );
                 None
             }
@@ -283,9 +295,8 @@ impl Reader {
     }
 
     fn labels(&mut self, node: &Node, what: &str) -> BTreeMap<LabelKey, String> {
-        let table = self.table(node, what, LABELS_MAX, |key| {
-            key.parse::<LabelKey>().map_err(|error| error.to_string())
-        });
+        let table = self
+            .table(node, what, LABELS_MAX, |key| key.parse::<LabelKey>().map_err(|error| error.to_string()));
         if let Some((key, value)) =
             table.iter().find(|(_, value)| value.len() > model::limits::LABEL_VALUE_BYTES_MAX)
         {
@@ -337,7 +348,9 @@ impl Reader {
         let mut lines = BTreeMap::new();
         let mut specs = Vec::new();
         for (n, item) in items.iter().enumerate() {
-            let Some(spec) = self.deployment(item, &format!("deployments[{n}]"), &namespace) else { continue };
+            let Some(spec) = self.deployment(item, &format!("deployments[{n}]"), &namespace) else {
+                continue;
+            };
             match lines.entry(spec.name.clone()) {
                 Entry::Vacant(entry) => {
                     entry.insert(spec.place.line);
@@ -373,13 +386,15 @@ impl Reader {
         if let Some(node) = fields.get("class") {
             self.class(node);
         }
-        let mut words = |field: &'static str| fields.get(field).map(|node| self.words(node, field)).unwrap_or_default();
+        let mut words =
+            |field: &'static str| fields.get(field).map(|node| self.words(node, field)).unwrap_or_default();
         let (command, args) = (words("command"), words("args"));
         let env = fields.get("env").map(|node| self.env(node)).unwrap_or_default();
         let workdir = fields.get("workdir").and_then(|node| {
             let text = self.text(node, "workdir")?;
             if !text.starts_with('/') || text.contains('\0') {
-                let message = format!("workdir must be an absolute path, like `/srv`, found `{}`", start_of(text));
+                let message =
+                    format!("workdir must be an absolute path, like `/srv`, found `{}`", start_of(text));
                 self.note(node.place, message);
             }
             Some(text.to_owned())
@@ -391,14 +406,17 @@ impl Reader {
                 _ => self.text(node, "user")?.to_owned(),
             };
             if text.is_empty() || text.len() > 64 || text.contains(|c: char| c.is_whitespace() || c == '\0') {
-                let message =
-                    format!("user must be `name`, `uid` or `uid:gid`, like `1000:1000`, found `{}`", start_of(&text));
+                let message = format!(
+                    "user must be `name`, `uid` or `uid:gid`, like `1000:1000`, found `{}`",
+                    start_of(&text)
+                );
                 self.note(node.place, message);
             }
             Some(text)
         });
-        let resources =
-            fields.get("resources").map_or_else(|| Some(ResourcesGroup::default()), |node| self.resources(node));
+        let resources = fields
+            .get("resources")
+            .map_or_else(|| Some(ResourcesGroup::default()), |node| self.resources(node));
         let ports = fields.get("ports").map(|node| self.ports(node)).unwrap_or_default();
         let policies = [
             ("always", RestartPolicy::Always),
@@ -440,7 +458,12 @@ impl Reader {
     }
 
     /// The model has the last word on every range; what it says is put at the field's place.
-    fn validate(&mut self, deployment: &Deployment, node: &Node, fields: &BTreeMap<&'static str, &Node>) -> Option<()> {
+    fn validate(
+        &mut self,
+        deployment: &Deployment,
+        node: &Node,
+        fields: &BTreeMap<&'static str, &Node>,
+    ) -> Option<()> {
         let Err(error) = deployment.validate() else { return Some(()) };
         let place = match &error {
             GroupError::Invalid { field, .. } => {
@@ -547,7 +570,10 @@ impl Reader {
                 other => {
                     self.note(
                         item.place,
-                        format!("{what} must be \"HOST:CONTAINER\", like \"8080:80\", found {}", other.found()),
+                        format!(
+                            "{what} must be \"HOST:CONTAINER\", like \"8080:80\", found {}",
+                            other.found()
+                        ),
                     );
                     None
                 }

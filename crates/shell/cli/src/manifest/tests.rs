@@ -12,7 +12,9 @@ fn said(text: &str) -> Vec<String> {
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
             problems
                 .iter()
-                .map(|problem| format!("{}:{}: {}", problem.place.line, problem.place.column, problem.message))
+                .map(|problem| {
+                    format!("{}:{}: {}", problem.place.line, problem.place.column, problem.message)
+                })
                 .collect()
         }
     }
@@ -51,7 +53,10 @@ deployments:
     assert_eq!((web.replicas.count, web.resources.cpu_m, web.resources.memory_b), (3, 250, 64 << 20));
     assert_eq!(web.image.command, ["/app"]);
     assert_eq!(web.image.args, ["--port", "80"]);
-    assert_eq!(web.ports.ports.iter().map(|port| (port.host, port.container)).collect::<Vec<_>>(), [(8080, 80), (9090, 90)]);
+    assert_eq!(
+        web.ports.ports.iter().map(|port| (port.host, port.container)).collect::<Vec<_>>(),
+        [(8080, 80), (9090, 90)]
+    );
     assert_eq!(web.restart.policy, model::RestartPolicy::OnFailure);
     let db = specs[1].with_digest(model::Digest::from_bytes([1; 32]));
     assert_eq!((db.replicas.count, db.resources), (1, model::ResourcesGroup::default()));
@@ -60,7 +65,8 @@ deployments:
 
 #[test]
 fn json_is_read_as_well_tabs_and_all() {
-    let text = "{\n\t\"deployments\": [\n\t\t{\"name\": \"web\", \"image\": \"web:1\", \"replicas\": 2}\n\t]\n}";
+    let text =
+        "{\n\t\"deployments\": [\n\t\t{\"name\": \"web\", \"image\": \"web:1\", \"replicas\": 2}\n\t]\n}";
     assert_eq!(said(text), ["accepted: 1 deployments"]);
     let pinned = format!("deployments: [{{name: a, image: \"web@sha256:{}\"}}]", "ab".repeat(32));
     assert_eq!(read(&pinned).unwrap()[0].image.digest, Some(model::Digest::from_bytes([0xab; 32])));
@@ -250,12 +256,15 @@ fn an_alias_bomb_is_refused_before_it_unfolds() {
     let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for n in 1..12 {
         let row = vec![format!("*a{}", n - 1); 10].join(",");
-        bomb.push_str(&format!("a{n}: &a{n} [{row}]\n"));
+        bomb = format!("{bomb}a{n}: &a{n} [{row}]\n");
     }
     bomb.push_str("deployments: *a11\n");
     let started = std::time::Instant::now();
     let problems = read(&bomb).unwrap_err();
-    assert!(problems[0].message.starts_with("the file unfolds to more than a manifest may hold"), "{problems:?}");
+    assert!(
+        problems[0].message.starts_with("the file unfolds to more than a manifest may hold"),
+        "{problems:?}"
+    );
     assert!(started.elapsed() < std::time::Duration::from_secs(30));
     let deep = format!("deployments: {}{}", "[".repeat(2_000), "]".repeat(2_000));
     assert!(!read(&deep).unwrap_err().is_empty());

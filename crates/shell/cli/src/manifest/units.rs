@@ -76,8 +76,11 @@ fn scaled(number: &str, scale: u64) -> Option<Result<u64, ()>> {
 /// Reads an amount of processor time, in thousandths of a core.
 pub fn cpu(text: &str) -> Result<u64, UnitError> {
     let form = || UnitError::Form { text: super::start_of(text), what: "cpu", forms: CPU_FORMS };
-    let fraction =
-        || UnitError::Fraction { text: super::start_of(text), unit: "thousandths of a core", forms: CPU_FORMS };
+    let fraction = || UnitError::Fraction {
+        text: super::start_of(text),
+        unit: "thousandths of a core",
+        forms: CPU_FORMS,
+    };
     let (number, scale) = match text.strip_suffix('m') {
         Some(number) => (number, 1),
         None => (text, 1000),
@@ -86,11 +89,9 @@ pub fn cpu(text: &str) -> Result<u64, UnitError> {
         Some(Ok(amount)) => Ok(amount),
         Some(Err(())) => Err(fraction()),
         None => match text.strip_suffix('M').and_then(|number| scaled(number, 1)) {
-            Some(Ok(amount)) => Err(UnitError::Near {
-                text: super::start_of(text),
-                what: "cpu",
-                meant: format!("{amount}m"),
-            }),
+            Some(Ok(amount)) => {
+                Err(UnitError::Near { text: super::start_of(text), what: "cpu", meant: format!("{amount}m") })
+            }
             _ => Err(form()),
         },
     }
@@ -144,21 +145,26 @@ pub fn show_cpu(cpu_m: u64) -> String {
     if cpu_m.is_multiple_of(1000) { (cpu_m / 1000).to_string() } else { format!("{cpu_m}m") }
 }
 
-/// An amount of bytes as people read it, in the largest binary unit that keeps it exact, or with one
-/// decimal where none does.
+/// An amount of memory as a manifest would say it, exactly: two that differ are shown differently.
 pub fn show_memory(bytes: u64) -> String {
-    for (name, scale) in MEMORY_UNITS[..4].iter().rev() {
-        if bytes >= *scale && bytes.is_multiple_of(*scale) {
-            return format!("{}{name}", bytes / scale);
-        }
+    let exact = |(_, scale): &&(&str, u64)| bytes >= *scale && bytes.is_multiple_of(*scale);
+    match MEMORY_UNITS[..4].iter().rev().find(exact) {
+        Some((name, scale)) => format!("{}{name}", bytes / scale),
+        None => bytes.to_string(),
     }
-    for (name, scale) in MEMORY_UNITS[..4].iter().rev() {
-        if bytes >= *scale {
-            let tenths = bytes / (scale / 10).max(1);
-            return format!("{}.{}{name}", tenths / 10, tenths % 10);
-        }
+}
+
+/// An amount of bytes as people read it at a glance: at most one decimal.
+pub fn show_bytes(bytes: u64) -> String {
+    let Some((name, scale)) = MEMORY_UNITS[..4].iter().rev().find(|(_, scale)| bytes >= *scale) else {
+        return bytes.to_string();
+    };
+    let tenths = u128::from(bytes) * 10 / u128::from(*scale);
+    if tenths.is_multiple_of(10) {
+        format!("{}{name}", tenths / 10)
+    } else {
+        format!("{}.{}{name}", tenths / 10, tenths % 10)
     }
-    bytes.to_string()
 }
 
 #[cfg(test)]
@@ -167,9 +173,15 @@ mod tests {
 
     #[test]
     fn cpu_is_read_as_thousandths_of_a_core() {
-        for (text, amount) in
-            [("250m", 250), ("1", 1000), ("0.25", 250), ("2.5", 2500), ("0", 0), ("1.050", 1050), ("0.001", 1)]
-        {
+        for (text, amount) in [
+            ("250m", 250),
+            ("1", 1000),
+            ("0.25", 250),
+            ("2.5", 2500),
+            ("0", 0),
+            ("1.050", 1050),
+            ("0.001", 1),
+        ] {
             assert_eq!(cpu(text), Ok(amount), "{text}");
         }
     }
@@ -203,7 +215,10 @@ mod tests {
                 "lots",
                 "`lots` is not an amount of memory: write it like `64Mi`, `1Gi`, `500M` or a number of bytes",
             ),
-            ("-5", "`-5` is not an amount of memory: write it like `64Mi`, `1Gi`, `500M` or a number of bytes"),
+            (
+                "-5",
+                "`-5` is not an amount of memory: write it like `64Mi`, `1Gi`, `500M` or a number of bytes",
+            ),
             ("", "`` is not an amount of memory: write it like `64Mi`, `1Gi`, `500M` or a number of bytes"),
             (
                 "0.3",
@@ -222,7 +237,10 @@ mod tests {
                 "0.0001",
                 "`0.0001` is not a whole number of thousandths of a core: write it like `250m` (a quarter of a core), `0.5` or `2`",
             ),
-            ("0.5m", "`0.5m` is not a whole number of thousandths of a core: write it like `250m` (a quarter of a core), `0.5` or `2`"),
+            (
+                "0.5m",
+                "`0.5m` is not a whole number of thousandths of a core: write it like `250m` (a quarter of a core), `0.5` or `2`",
+            ),
         ] {
             assert_eq!(cpu(text).unwrap_err().to_string(), message);
         }
@@ -241,7 +259,10 @@ mod tests {
         assert_eq!(show_cpu(2000), "2");
         assert_eq!(show_memory(64 << 20), "64Mi");
         assert_eq!(show_memory(3 << 29), "1536Mi");
-        assert_eq!(show_memory((1 << 30) + 5), "1.0Gi");
+        assert_eq!(show_memory((1 << 30) + 5), "1073741829");
+        assert_eq!(show_bytes(3 << 29), "1.5Gi");
+        assert_eq!(show_bytes((1 << 30) + 5), "1Gi");
+        assert_eq!(show_bytes(999), "999");
         assert_eq!(show_memory(999), "999");
         assert_eq!(show_memory(0), "0");
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use network::Lab;
 
@@ -11,6 +12,11 @@ use super::{Cluster, ClusterError, Lock, failed, ours};
 use crate::kernel;
 use crate::marker::{FILE, Marker};
 use crate::process::{self, Process};
+
+/// A process that is just being executed has no arguments for a moment, and is not found by them: so
+/// this many scans in a row, this far apart, must find nothing.
+const SCANS_CLEAR: u32 = 2;
+const SCAN_GAP: Duration = Duration::from_millis(5);
 
 impl Cluster {
     /// Everything that can be seen of the cluster now, to be looked for after [`Cluster::down`].
@@ -61,22 +67,33 @@ pub(super) fn find(dir: &Path) -> Result<(PathBuf, Marker), ClusterError> {
     Ok((real, marker))
 }
 
+/// Kills every peer and supervisor of the cluster, or of the node, in `dir`.
+pub(super) fn end_ours(dir: &Path) -> Result<(), ClusterError> {
+    let mut clear = 0;
+    while clear < SCANS_CLEAR {
+        let found = ours(dir)?;
+        clear = if found.is_empty() { clear + 1 } else { 0 };
+        // Peers first: they would start supervisors anew.
+        let (peers, supervisors): (Vec<Process>, Vec<Process>) =
+            found.into_iter().partition(|it| it.args().get(1).is_some_and(|word| word == "peer"));
+        for process in peers.into_iter().chain(supervisors) {
+            process.kill()?;
+        }
+        std::thread::sleep(SCAN_GAP);
+    }
+    Ok(())
+}
+
 /// Ends every process of the cluster and removes its cgroups, namespaces and mounts. Idempotent.
 /// Returns processes of others that are inside of the namespaces.
 pub(super) fn sweep(dir: &Path, marker: &Marker) -> Result<Vec<u32>, ClusterError> {
-    // Peers first: they would start supervisors anew.
     let boot = process::boot_id().map_err(failed("read", Path::new("the boot id")))?;
     if boot == marker.boot_id {
         for peer in marker.nodes.iter().filter_map(|node| node.peer) {
             peer.kill()?;
         }
     }
-    let all = ours(dir)?;
-    let (peers, supervisors): (Vec<Process>, Vec<Process>) =
-        all.into_iter().partition(|it| it.args().get(1).is_some_and(|word| word == "peer"));
-    for process in peers.into_iter().chain(supervisors).chain(ours(dir)?) {
-        process.kill()?;
-    }
+    end_ours(dir)?;
     kernel::kill_all(&marker.cgroup)?;
     kernel::remove_cgroups(&marker.cgroup)?;
     let stragglers = Lab::destroy_at(&dir.join("net"))?;

@@ -37,7 +37,7 @@ use crate::wait::{self, TooLate, chain};
 pub use down::{Leftover, Traces};
 pub use up::Options;
 
-use down::find;
+use down::{end_ours, find};
 
 /// Nodes in one cluster: each is a process with threads, and two cores are what most have to spare.
 pub const NODES_MAX: usize = 64;
@@ -445,10 +445,7 @@ impl Cluster {
         if let Some(peer) = peer {
             peer.kill()?;
         }
-        let mine: Vec<Process> = ours(&self.node_dir(name))?;
-        for process in mine {
-            process.kill()?;
-        }
+        end_ours(&self.node_dir(name))?;
         // A machine that starts anew has no cgroups either.
         kernel::kill_all(&self.cgroup(name))?;
         kernel::remove_cgroups(&self.cgroup(name))?;

@@ -235,18 +235,12 @@ mod tests {
 
     #[test]
     fn a_limit_that_the_kernel_rounds_away_is_an_error() {
-        // A folder of plain files holds whatever is written, so a "kernel" that holds another value
-        // is a file that cannot be told from it: the period of cpu.max is fixed, the quota changed.
         let dir = tempfile::tempdir().unwrap();
         let groups = v2(dir.path());
-        for file in ["memory.oom.group", "memory.max", "pids.max", "cpu.max", "cpu.weight"] {
+        for file in ["memory.oom.group", "memory.max"] {
             fs::write(dir.path().join(file), "0").unwrap();
         }
-        std::os::unix::fs::symlink("/dev/null", dir.path().join("x")).unwrap();
-        fs::remove_file(dir.path().join("pids.max")).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", dir.path().join("pids.max")).unwrap();
         fs::write(dir.path().join("cpu.max"), "max 100000").unwrap();
-        fs::remove_file(dir.path().join("pids.max")).unwrap();
         fs::write(dir.path().join("pids.max"), "9999999").unwrap();
         // Shorter than what is there: the file is written without truncation, as the kernel's are.
         let error = apply(&groups, &Limits { pids: 7, ..Limits::default() }).unwrap_err();

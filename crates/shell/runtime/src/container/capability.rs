@@ -4,9 +4,9 @@ use std::io;
 
 use crate::sys;
 
-/// chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap, net_bind_service, net_raw,
-/// sys_chroot, mknod, audit_write, setfcap; by their numbers. Device nodes that mknod makes do not
-/// work: nothing but `/dev` itself is mounted with devices.
+/// CHOWN, `DAC_OVERRIDE`, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, `NET_BIND_SERVICE`,
+/// `NET_RAW`, `SYS_CHROOT`, MKNOD, `AUDIT_WRITE`, SETFCAP; by their numbers. Device nodes that MKNOD
+/// makes do not work: nothing but `/dev` itself is mounted with devices.
 const DEFAULT: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
 
 const KILL: u32 = 5;

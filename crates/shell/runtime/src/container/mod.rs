@@ -11,7 +11,7 @@ mod root;
 pub(crate) mod seccomp;
 mod user;
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -42,6 +42,8 @@ pub(crate) const GO_PLACED: u8 = b'p';
 pub(crate) enum ChildLine {
     /// It goes on, without something.
     Degraded(String),
+    /// All is ready, and exec is next. Without this line the end of the lines means death, not exec.
+    Executing,
     /// It has given up.
     Failed(StartError),
     /// The number of the program that runs in a container that is there already, on the host.
@@ -127,7 +129,7 @@ fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
     let pipes = &birth.pipes;
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
         .map_err(StartError::kernel("tie the container to its supervisor"))?;
-    let keep = [&pipes.go, &pipes.lines, &pipes.status, &pipes.out, &pipes.err].map(|fd| fd.as_raw_fd());
+    let keep = [&pipes.go, &pipes.lines, &pipes.status, &pipes.out, &pipes.err].map(AsRawFd::as_raw_fd);
     sys::close_all_but(&keep).map_err(StartError::kernel("close the supervisor's files"))?;
     sys::block_signals().map_err(StartError::kernel("block signals"))?;
     sys::blank_command_line().map_err(StartError::kernel("hide the command line"))?;
@@ -178,7 +180,7 @@ fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
     })?;
     let Some(child) = child else {
         let stdio = Stdio::Pipes { stdin: None, out: pipes.out.as_fd(), err: pipes.err.as_fd() };
-        let error = program::become_it(&program, &stdio);
+        let error = program::become_it(&program, &stdio, pipes.lines.as_fd());
         tell(pipes.lines.as_fd(), &ChildLine::Failed(error));
         sys::exit_now(1);
     };

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::error::{Errno, StartError};
 use crate::sys;
 
-use super::{capability, user};
+use super::{ChildLine, capability, tell, user};
 
 /// Where programs are looked for when the environment does not say.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -36,10 +36,14 @@ pub(crate) enum Stdio<'a> {
     Terminal(BorrowedFd<'a>),
 }
 
-/// Becomes the program. Returns only when it cannot, with the reason.
-pub(crate) fn become_it(program: &Program<'_>, stdio: &Stdio<'_>) -> StartError {
+/// Becomes the program, and says so in `lines` right before. Returns only when it cannot, with the
+/// reason.
+pub(crate) fn become_it(program: &Program<'_>, stdio: &Stdio<'_>, lines: BorrowedFd<'_>) -> StartError {
     match prepare(program, stdio) {
-        Ok((env, path)) => execute(program.args, &env, &path),
+        Ok((env, path)) => {
+            tell(lines, &ChildLine::Executing);
+            execute(program.args, &env, &path)
+        }
         Err(error) => error,
     }
 }

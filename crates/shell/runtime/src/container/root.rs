@@ -87,7 +87,7 @@ pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), 
     for path in READ_ONLY {
         read_only(path)?;
     }
-    fill_etc(birth)?;
+    fill_etc(birth, degraded)?;
 
     nix::unistd::fchdir(&old).map_err(step("going back to the old root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(step("leaving the old root"))?;
@@ -270,7 +270,7 @@ fn set_network_defaults(degraded: &dyn Fn(String)) {
 }
 
 /// Files that the image should not have, because they are different for each container.
-fn fill_etc(birth: &Birth<'_>) -> Result<(), StartError> {
+fn fill_etc(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartError> {
     let name = &birth.spec.hostname;
     folder("/etc")?;
     for (file, text) in [
@@ -282,6 +282,8 @@ fn fill_etc(birth: &Birth<'_>) -> Result<(), StartError> {
         match new {
             Ok(mut new) => new.write_all(text.as_bytes()).map_err(step(format!("writing {file}")))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // An image that was unpacked by somebody else: its folders are not ours to write to.
+            Err(error) if birth.rootless => degraded(format!("no {file}: {error}")),
             Err(error) => return Err(step(format!("making {file}"))(error)),
         }
     }

@@ -38,6 +38,10 @@ const CLONE_NEW: [i32; 7] = [
 /// The personalities that Docker allows: Linux, 32-bit Linux, both with a legacy uname, and asking.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+/// Typing into a terminal on behalf of its user.
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541c;
+
 const REFUSED: &[i64] = &[
     // The file system tree.
     libc::SYS_mount,
@@ -176,9 +180,6 @@ fn calls() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_personality, vec![rule(other)?]);
     let vsock = u64::from(libc::AF_VSOCK.cast_unsigned());
     rules.insert(libc::SYS_socket, vec![rule(vec![is(0, vsock)?])?]);
-    // Typing into a terminal on behalf of its user.
-    const TIOCSTI: u64 = 0x5412;
-    const TIOCLINUX: u64 = 0x541c;
     rules.insert(libc::SYS_ioctl, vec![rule(vec![is(1, TIOCSTI)?])?, rule(vec![is(1, TIOCLINUX)?])?]);
 
     let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());

@@ -51,7 +51,7 @@ fn find(wanted: &str, passwd: &str, group: &str) -> Option<User> {
         let fields: Vec<&str> = line.split(':').collect();
         let &[name, _, uid, gid, _, home, ..] = &fields[..] else { return None };
         let (uid, gid) = (uid.parse::<u32>().ok()?, gid.parse::<u32>().ok()?);
-        (name == user || user.parse() == Ok(uid)).then(|| (name, uid, gid, home))
+        (name == user || user.parse() == Ok(uid)).then_some((name, uid, gid, home))
     });
     let (name, uid, own_gid, home) = match entry {
         Some(entry) => entry,

@@ -38,13 +38,11 @@ impl Connector {
             }),
             Door::Files { .. } => {
                 let (ask, answer) = std::os::unix::net::UnixStream::pair()?;
-                match sys::fork()? {
-                    Some(_) => Ok(Self::Resident { ask: ask.into() }),
-                    None => {
-                        drop(ask);
-                        reside(door, &answer.into())
-                    }
+                if sys::fork()?.is_none() {
+                    drop(ask);
+                    reside(door, &answer.into());
                 }
+                Ok(Self::Resident { ask: ask.into() })
             }
         }
     }

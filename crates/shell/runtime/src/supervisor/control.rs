@@ -3,6 +3,7 @@
 //! Whatever comes in, the container goes on: a request that is too long, not understood or not
 //! possible is answered, and its connection closed. Only our own user and root can reach the socket.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -37,7 +38,9 @@ struct Connection {
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Connections {
-    list: Vec<Option<Connection>>,
+    /// By a number that is not used twice: answers come late, and must not reach somebody else.
+    list: BTreeMap<usize, Connection>,
+    next: u32,
     token_base: u64,
 }
 
@@ -52,7 +55,7 @@ pub(super) struct Brought {
 
 impl Connections {
     pub(super) fn new(token_base: u64) -> Self {
-        Self { list: Vec::new(), token_base }
+        Self { list: BTreeMap::new(), next: 0, token_base }
     }
 
     /// Takes all clients that wait.
@@ -64,27 +67,24 @@ impl Connections {
                 Err(error) => return Err(error),
             };
             stream.set_nonblocking(true)?;
-            let index = self.list.iter().position(Option::is_none).unwrap_or(self.list.len());
-            if index == CONNECTIONS_MAX {
+            if self.list.len() == CONNECTIONS_MAX {
                 // The refusal is best effort: the connection is closed either way.
                 let refusal = line(&Reply::Refused("too many connections".into()));
                 match sys::send(stream.as_fd(), &refusal) {
                     Ok(_) | Err(_) => continue,
                 }
             }
+            let index = self.next as usize;
+            self.next = self.next.wrapping_add(1);
             epoll.add(stream.as_fd(), self.token_base + index as u64, true, false)?;
             let connection = Connection { stream, input: Vec::new(), role: Role::New };
-            if index == self.list.len() {
-                self.list.push(Some(connection));
-            } else {
-                self.list[index] = Some(connection);
-            }
+            self.list.insert(index, connection);
         }
     }
 
     /// Reads what is there.
     pub(super) fn read(&mut self, index: usize) -> Option<Brought> {
-        let connection = self.list.get_mut(index)?.as_mut()?;
+        let connection = self.list.get_mut(&index)?;
         let mut buffer = [0; READ_B];
         // What was read before holds no line's end, and is not searched again.
         let mut from = connection.input.len();
@@ -107,7 +107,7 @@ impl Connections {
 
     /// Sets what a connection is for.
     pub(super) fn set_role(&mut self, index: usize, role: Role) {
-        if let Some(Some(connection)) = self.list.get_mut(index) {
+        if let Some(connection) = self.list.get_mut(&index) {
             connection.role = role;
         }
     }
@@ -119,7 +119,7 @@ impl Connections {
 
     /// Answers, with descriptors.
     pub(super) fn reply_with(&mut self, index: usize, reply: &Reply, fds: &[std::os::fd::OwnedFd]) {
-        let Some(Some(connection)) = self.list.get(index) else { return };
+        let Some(connection) = self.list.get(&index) else { return };
         let fds: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
         if sys::send_fds(connection.stream.as_fd(), &line(reply), &fds).is_err() {
             self.close(index);
@@ -128,16 +128,13 @@ impl Connections {
 
     /// Answers everybody who waits for the end.
     pub(super) fn tell_watchers(&mut self, reply: &Reply) {
-        for index in 0..self.list.len() {
-            if self.list[index].as_ref().is_some_and(|it| it.role == Role::Watch) {
-                self.reply(index, reply);
-            }
+        let watchers = self.list.iter().filter(|(_, it)| it.role == Role::Watch).map(|(index, _)| *index);
+        for index in watchers.collect::<Vec<_>>() {
+            self.reply(index, reply);
         }
     }
 
     pub(super) fn close(&mut self, index: usize) {
-        if let Some(slot) = self.list.get_mut(index) {
-            *slot = None;
-        }
+        self.list.remove(&index);
     }
 }

@@ -116,7 +116,6 @@ pub(super) struct Exec {
     pub(super) pid: Option<u32>,
     /// For resizing.
     terminal: Option<OwnedFd>,
-    size: Option<(u16, u16)>,
     /// The number of the control connection that asked.
     pub(super) connection: usize,
 }
@@ -166,10 +165,10 @@ pub(super) fn begin(live: &Live, request: &ExecRequest, connection: usize) -> Re
     };
     let pipe = || sys::pipe(false).map_err(StartError::kernel("make a pipe"));
     let (lines, lines_write) = pipe()?;
-    let (ends, inner) = if request.tty.is_some() {
+    let (ends, inner) = if let Some(size) = request.tty {
         let (ours, theirs) = UnixStream::pair().map_err(StartError::kernel("make a socket pair"))?;
         ours.set_nonblocking(true).map_err(StartError::kernel("make a socket pair"))?;
-        (Ends::Terminal(ours), Inner::Terminal(theirs.into()))
+        (Ends::Terminal(ours), Inner::Terminal(theirs.into(), size))
     } else {
         let ((stdin, ours_in), (ours_out, out), (ours_err, err)) = (pipe()?, pipe()?, pipe()?);
         (Ends::Pipes { stdin: ours_in, out: ours_out, err: ours_err }, Inner::Pipes { stdin, out, err })
@@ -193,22 +192,26 @@ pub(super) fn begin(live: &Live, request: &ExecRequest, connection: usize) -> Re
         ends: Some(ends),
         pid: None,
         terminal: None,
-        size: request.tty,
         connection,
     })
 }
 
 /// The program's ends.
 enum Inner {
-    Pipes { stdin: OwnedFd, out: OwnedFd, err: OwnedFd },
-    Terminal(OwnedFd),
+    Pipes {
+        stdin: OwnedFd,
+        out: OwnedFd,
+        err: OwnedFd,
+    },
+    /// The way to the supervisor, and the terminal's rows and columns.
+    Terminal(OwnedFd, (u16, u16)),
 }
 
 impl Inner {
     fn descriptors(&self) -> Vec<i32> {
         match self {
             Self::Pipes { stdin, out, err } => vec![stdin.as_raw_fd(), out.as_raw_fd(), err.as_raw_fd()],
-            Self::Terminal(socket) => vec![socket.as_raw_fd()],
+            Self::Terminal(socket, _) => vec![socket.as_raw_fd()],
         }
     }
 }
@@ -251,17 +254,17 @@ fn go_in(
     Err(match inner {
         Inner::Pipes { stdin, out, err } => {
             let stdio = Stdio::Pipes { stdin: Some(stdin.as_fd()), out: out.as_fd(), err: err.as_fd() };
-            become_it(program, &stdio)
+            become_it(program, &stdio, lines.as_fd())
         }
-        Inner::Terminal(socket) => {
-            let terminal = make_terminal(socket).map_err(StartError::kernel("make a terminal"))?;
-            become_it(program, &Stdio::Terminal(terminal.as_fd()))
+        Inner::Terminal(socket, size) => {
+            let terminal = make_terminal(socket, *size).map_err(StartError::kernel("make a terminal"))?;
+            become_it(program, &Stdio::Terminal(terminal.as_fd()), lines.as_fd())
         }
     })
 }
 
 /// A terminal of the container's own; its other end goes to the supervisor.
-fn make_terminal(socket: &OwnedFd) -> io::Result<OwnedFd> {
+fn make_terminal(socket: &OwnedFd, (rows, columns): (u16, u16)) -> io::Result<OwnedFd> {
     let master = OpenOptions::new()
         .read(true)
         .write(true)
@@ -271,6 +274,7 @@ fn make_terminal(socket: &OwnedFd) -> io::Result<OwnedFd> {
         return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
     let terminal = sys::open_terminal(master.as_fd())?;
+    sys::resize(master.as_fd(), rows, columns)?;
     sys::send_fds(socket.as_fd(), b"t", &[master.as_fd()])?;
     Ok(terminal)
 }
@@ -293,16 +297,17 @@ impl Exec {
             Err(error) => return Progress::Failed(StartError::kernel("hear from the program")(error)),
         }
         self.lines = None;
-        let mut pid = None;
+        let (mut pid, mut executing) = (None, false);
         for line in std::mem::take(&mut self.heard).split(|byte| *byte == b'\n').filter(|it| !it.is_empty()) {
             match serde_json::from_slice(line) {
                 Ok(ChildLine::Program(number)) => pid = Some(number),
                 Ok(ChildLine::Failed(error)) => return Progress::Failed(error),
+                Ok(ChildLine::Executing) => executing = true,
                 Ok(ChildLine::Degraded(_)) | Err(_) => {}
             }
         }
         self.pid = pid;
-        let Some(pid) = pid else {
+        let Some(pid) = pid.filter(|_| executing) else {
             let problem = "the program was killed before it ran".into();
             return Progress::Failed(StartError::Supervisor { problem });
         };
@@ -324,10 +329,6 @@ impl Exec {
                 })?;
                 let copy = || master.try_clone().map_err(StartError::kernel("copy the terminal"));
                 let (ours, second) = (copy()?, copy()?);
-                if let Some((rows, columns)) = self.size {
-                    sys::resize(ours.as_fd(), rows, columns)
-                        .map_err(StartError::kernel("size the terminal"))?;
-                }
                 self.terminal = Some(ours);
                 Ok(vec![master, second])
             }

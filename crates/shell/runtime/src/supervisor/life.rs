@@ -86,6 +86,7 @@ pub(super) fn run(live: &mut Live) -> io::Result<()> {
         for event in life.epoll.wait(timeout)? {
             life.handle(event)?;
         }
+        life.proxy.settle();
         life.overdue()?;
     }
     life.finish()
@@ -221,13 +222,11 @@ impl Life<'_> {
         for line in &brought.lines {
             match role {
                 Role::New => {
-                    role = match self.request(index, line)? {
-                        Some(role) => role,
-                        None => {
-                            self.connections.close(index);
-                            return Ok(());
-                        }
+                    let Some(next) = self.request(index, line)? else {
+                        self.connections.close(index);
+                        return Ok(());
                     };
+                    role = next;
                     self.connections.set_role(index, role);
                 }
                 Role::Watch => {}

@@ -43,8 +43,7 @@ impl Stream {
     }
 
     /// Turns bytes into records, in `out`.
-    fn take(&mut self, mut bytes: &[u8], now_ms: i64, out: &mut Vec<u8>) -> u64 {
-        let mut records = 0;
+    fn take(&mut self, mut bytes: &[u8], now_ms: i64, out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             let room = TEXT_B_MAX - self.line.len();
             let end = bytes.iter().take(room).position(|byte| *byte == b'\n');
@@ -59,24 +58,21 @@ impl Stream {
                     self.since = Some(Instant::now());
                 }
                 self.line.extend_from_slice(bytes);
-                return records;
+                return;
             }
-            records += 1;
             self.line.clear();
             self.since = None;
         }
-        records
     }
 
-    fn flush(&mut self, now_ms: i64, end: u8, out: &mut Vec<u8>) -> u64 {
+    fn flush(&mut self, now_ms: i64, end: u8, out: &mut Vec<u8>) {
         self.since = None;
         if self.line.is_empty() {
-            return 0;
+            return;
         }
         record(out, now_ms, self.tag, end, &self.line, b"");
         // An idle container holds no buffer.
         self.line = Vec::new();
-        1
     }
 }
 
@@ -108,51 +104,65 @@ impl Log {
     /// Writes what a stream has given.
     pub(super) fn take(&mut self, stream: &mut Stream, bytes: &[u8]) {
         let mut out = Vec::new();
-        let records = stream.take(bytes, files::now_ms(), &mut out);
-        self.write(&out, records);
+        stream.take(bytes, files::now_ms(), &mut out);
+        self.write(&out);
     }
 
     /// Writes a line that has waited long enough.
     pub(super) fn flush_overdue(&mut self, stream: &mut Stream) {
         if stream.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             let mut out = Vec::new();
-            let records = stream.flush(files::now_ms(), b'P', &mut out);
-            self.write(&out, records);
+            stream.flush(files::now_ms(), b'P', &mut out);
+            self.write(&out);
         }
     }
 
     /// Writes the last line of a stream that has ended.
     pub(super) fn finish(&mut self, stream: &mut Stream) {
         let mut out = Vec::new();
-        let records = stream.flush(files::now_ms(), b'F', &mut out);
-        self.write(&out, records);
+        stream.flush(files::now_ms(), b'F', &mut out);
+        self.write(&out);
     }
 
     /// Writes a line of our own.
     pub(super) fn notice(&mut self, text: &str) {
         let mut out = Vec::new();
         record(&mut out, files::now_ms(), b's', b'F', text.replace('\n', " ").as_bytes(), b"");
-        self.write(&out, 1);
+        self.write(&out);
     }
 
-    /// `records` whole records are written or dropped together.
-    fn write(&mut self, bytes: &[u8], records: u64) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut notice = Vec::new();
-        if self.dropped > 0 {
-            let text = format!("{} log records were dropped: {}", self.dropped, self.problem);
-            record(&mut notice, files::now_ms(), b's', b'F', text.as_bytes(), b"");
-        }
-        notice.extend_from_slice(bytes);
-        match self.append(&notice) {
-            Ok(()) => self.dropped = 0,
-            Err(error) => {
-                self.dropped += records;
-                self.problem = error.to_string();
+    /// Writes whole records, each into a file that has room for it; drops and counts them otherwise.
+    fn write(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut notice = Vec::new();
+            if self.dropped > 0 {
+                let text = format!("{} log records were dropped: {}", self.dropped, self.problem);
+                record(&mut notice, files::now_ms(), b's', b'F', text.as_bytes(), b"");
             }
+            let (now, later) = rest.split_at(self.fitting(rest, notice.len()));
+            notice.extend_from_slice(now);
+            match self.append(&notice) {
+                Ok(()) => self.dropped = 0,
+                Err(error) => {
+                    self.dropped += now.split_inclusive(|byte| *byte == b'\n').count() as u64;
+                    self.problem = error.to_string();
+                }
+            }
+            rest = later;
         }
+    }
+
+    /// How much of `records` fits the file that is open, or else a new one: whole records, at least one.
+    fn fitting(&self, records: &[u8], before_b: usize) -> usize {
+        let room = |size_b: u64| {
+            let room = self.limits.file_b_max.saturating_sub(size_b).saturating_sub(before_b as u64);
+            let room = usize::try_from(room).unwrap_or(usize::MAX).min(records.len());
+            records[..room].iter().rposition(|byte| *byte == b'\n').map(|end| end + 1)
+        };
+        let first = || records.iter().position(|byte| *byte == b'\n').map_or(records.len(), |end| end + 1);
+        let here = if self.file.is_some() { room(self.size_b) } else { None };
+        here.or_else(|| room(0)).unwrap_or_else(first)
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -236,7 +246,7 @@ mod tests {
         assert_eq!(lines(&out), ["o F one", "o F two", "o F "]);
         out.clear();
         let long = vec![b'x'; TEXT_B_MAX * 2 + 5];
-        assert_eq!(stream.take(&long, 7, &mut out), 2);
+        stream.take(&long, 7, &mut out);
         stream.flush(7, b'F', &mut out);
         let lines = lines(&out);
         assert_eq!(lines.iter().map(|line| &line[..4]).collect::<Vec<_>>(), ["o P ", "o P ", "o F "]);
@@ -249,8 +259,19 @@ mod tests {
         let limits = LogLimits { file_b_max: 4096, files_max: 3 };
         let mut stream = Stream::new(b'o');
         let mut log = Log::new(dir.path(), limits);
+        let mut burst = String::new();
         for number in 0..2000 {
-            log.take(&mut stream, format!("line {number}\n").as_bytes());
+            // Most come one by one; some in bursts larger than a file.
+            let text = format!("line {number}\n");
+            if number % 1000 < 400 {
+                log.take(&mut stream, text.as_bytes());
+            } else {
+                burst.push_str(&text);
+            }
+            if number % 1000 == 999 {
+                log.take(&mut stream, burst.as_bytes());
+                burst.clear();
+            }
         }
         let mut names: Vec<_> = fs::read_dir(dir.path())
             .unwrap()

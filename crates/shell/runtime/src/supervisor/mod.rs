@@ -35,15 +35,15 @@ pub fn supervisor_main(args: &[OsString]) -> i32 {
     let [_, _, dir, id] = args else {
         // Nobody but `Runtime::start` calls this, with a pipe as standard output.
         let problem = "it was called with the wrong arguments".to_owned();
-        return told(report(&Report::Failed(StartError::Supervisor { problem })), 2);
+        return told(&report(&Report::Failed(StartError::Supervisor { problem })), 2);
     };
     let Some(id) = id.to_str() else {
         let problem = "it was called with an id that is not text".to_owned();
-        return told(report(&Report::Failed(StartError::Supervisor { problem })), 2);
+        return told(&report(&Report::Failed(StartError::Supervisor { problem })), 2);
     };
     let mut live = match start::start(Path::new(dir), id) {
         Ok(live) => live,
-        Err(error) => return told(report(&Report::Failed(error)), 1),
+        Err(error) => return told(&report(&Report::Failed(error)), 1),
     };
     let started = Report::Started {
         pid: live.state.init.pid,
@@ -58,13 +58,13 @@ pub fn supervisor_main(args: &[OsString]) -> i32 {
         Ok(()) => 0,
         // The container dies with this process; the peer finds it lost, and this in the folder.
         Err(error) => {
-            told(writeln!(io::stderr(), "supervisor: {error} (peer heard of the start: {heard})"), 1)
+            told(&writeln!(io::stderr(), "supervisor: {error} (peer heard of the start: {heard})"), 1)
         }
     }
 }
 
 /// The exit code, or another one when nobody could be told.
-fn told(done: io::Result<()>, code: i32) -> i32 {
+fn told(done: &io::Result<()>, code: i32) -> i32 {
     if done.is_ok() { code } else { 3 }
 }
 

@@ -125,9 +125,8 @@ fn all_ours(root: &Path, port: u16, boot_id: &str) -> io::Result<bool> {
     for entry in fs::read_dir(root)? {
         let listeners = match files::read::<Listeners>(&entry?.path(), files::LISTENERS) {
             Ok(Some(listeners)) => listeners,
-            Ok(None) => continue,
             // Plain files of the folder, and what is half-removed: not ours to claim.
-            Err(RuntimeError::File { .. } | RuntimeError::Unreadable { .. }) => continue,
+            Ok(None) | Err(RuntimeError::File { .. } | RuntimeError::Unreadable { .. }) => continue,
             Err(error) => return Err(io::Error::other(error)),
         };
         if listeners.boot_id == boot_id && listeners.supervisor.is_alive() {

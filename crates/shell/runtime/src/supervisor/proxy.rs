@@ -50,6 +50,8 @@ struct Connection {
 pub(super) struct Proxy {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
+    /// Not free yet: events of the same turn may still be about what was there.
+    closed: Vec<usize>,
     scratch: Vec<u8>,
     /// Added to a connection's number to make its tokens.
     token_base: u64,
@@ -57,12 +59,18 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn new(token_base: u64) -> Self {
-        Self { connections: Vec::new(), free: Vec::new(), scratch: Vec::new(), token_base }
+        Self {
+            connections: Vec::new(),
+            free: Vec::new(),
+            closed: Vec::new(),
+            scratch: Vec::new(),
+            token_base,
+        }
     }
 
     /// Whether one more connection may be accepted.
     pub(super) fn has_room(&self) -> bool {
-        self.connections.len() - self.free.len() < CONNECTIONS_MAX
+        self.connections.len() - self.free.len() - self.closed.len() < CONNECTIONS_MAX
     }
 
     /// Forwards an accepted client to `port` of the container, by a socket of its network.
@@ -122,7 +130,12 @@ impl Proxy {
     fn close(&mut self, index: usize) {
         // Closing a descriptor takes it out of epoll.
         self.connections[index] = None;
-        self.free.push(index);
+        self.closed.push(index);
+    }
+
+    /// To be called when all events of a turn are handled.
+    pub(super) fn settle(&mut self) {
+        self.free.append(&mut self.closed);
         if self.free.len() == self.connections.len() {
             self.connections = Vec::new();
             self.free = Vec::new();

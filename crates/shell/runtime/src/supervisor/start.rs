@@ -346,7 +346,7 @@ fn go(
         group.join(number).map_err(StartError::kernel(action))?;
     }
     say(&go_write, container::GO_PLACED)?;
-    hear(&lines_read, pid, &mut degraded)?;
+    hear(&lines_read, &mut degraded)?;
 
     let started_ms = files::now_ms();
     let connector = if listeners.is_empty() {
@@ -471,7 +471,7 @@ fn say(go: &OwnedFd, word: u8) -> Result<(), StartError> {
 }
 
 /// Waits until the program was executed, which ends the lines, or for the reason why not.
-fn hear(lines: &OwnedFd, pid: i32, degraded: &mut Vec<String>) -> Result<(), StartError> {
+fn hear(lines: &OwnedFd, degraded: &mut Vec<String>) -> Result<(), StartError> {
     let deadline = Instant::now() + BIRTH_WAIT;
     let mut heard = Vec::new();
     loop {
@@ -495,31 +495,20 @@ fn hear(lines: &OwnedFd, pid: i32, degraded: &mut Vec<String>) -> Result<(), Sta
             return Err(StartError::Supervisor { problem: "the container said too much".into() });
         }
     }
+    let mut executing = false;
     for line in heard.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
             Ok(ChildLine::Degraded(what)) => degraded.push(what),
+            Ok(ChildLine::Executing) => executing = true,
             Ok(ChildLine::Failed(error)) => return Err(error),
             Ok(ChildLine::Program(_)) | Err(_) => {
                 return Err(StartError::Supervisor { problem: "the container said nonsense".into() });
             }
         }
     }
-    // A container that was killed before exec said nothing either. One whose program has ended
-    // already has said so in its status, which the caller reads.
-    match nix::sys::wait::waitid(
-        nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)),
-        nix::sys::wait::WaitPidFlag::WEXITED
-            | nix::sys::wait::WaitPidFlag::WNOHANG
-            | nix::sys::wait::WaitPidFlag::WNOWAIT,
-    ) {
-        Ok(nix::sys::wait::WaitStatus::Signaled(_, signal, _)) => Err(StartError::Supervisor {
-            problem: format!(
-                "the container was killed during its start by {signal}; is its memory limit too small?"
-            ),
-        }),
-        Ok(nix::sys::wait::WaitStatus::Exited(_, code)) if code != 0 => {
-            Err(StartError::Supervisor { problem: format!("the container's init ended with {code}") })
-        }
-        _ => Ok(()),
+    if executing {
+        return Ok(());
     }
+    let problem = "the container was killed before its program ran; is its memory limit too small?";
+    Err(StartError::Supervisor { problem: problem.into() })
 }

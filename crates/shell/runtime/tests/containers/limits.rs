@@ -27,7 +27,7 @@ fn limits_are_held_by_the_kernel_as_they_were_asked() {
     let world = World::new();
     for (number, limits) in [
         Limits { cpu_m: 250, memory_b: 32 << 20, pids: 16 },
-        Limits { cpu_m: 1, memory_b: 8 << 20, pids: 2 },
+        Limits { cpu_m: 7, memory_b: 8 << 20, pids: 2 },
         Limits { cpu_m: 3500, memory_b: 1 << 30, pids: 30_000 },
         Limits::default(),
     ]

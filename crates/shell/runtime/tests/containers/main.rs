@@ -11,6 +11,7 @@ mod limits;
 mod logs;
 mod ports;
 mod programs;
+mod rootless;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,10 +29,20 @@ fn main() -> ExitCode {
     if args.get(1).is_some_and(|arg| arg == world::STARTER_ARG) {
         return exit_code(world::starter_main(&args));
     }
+    if args.get(1).is_some_and(|arg| arg == rootless::ROOTLESS_ARG) {
+        return exit_code(rootless::rootless_main(&args));
+    }
     let words: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let cases: Vec<Case> =
-        [lifecycle::CASES, isolation::CASES, limits::CASES, logs::CASES, ports::CASES, programs::CASES]
-            .concat();
+    let cases: Vec<Case> = [
+        lifecycle::CASES,
+        isolation::CASES,
+        limits::CASES,
+        logs::CASES,
+        ports::CASES,
+        programs::CASES,
+        rootless::CASES,
+    ]
+    .concat();
     if words.iter().any(|word| word == "--list") {
         for (name, _) in cases {
             println!("{name}: test");

@@ -170,8 +170,14 @@ fn a_further_program_can_be_signalled_and_does_not_outlive_its_client() {
     let pid = session.pid;
     assert!(lives(pid));
     drop(session);
+    // Somebody who connects next is not told what was meant for that client.
+    let mut watch = world.runtime.watch("a1").unwrap();
     await_that("the end of a program without client", || !lives(pid));
     assert!(world.is_running("a1"));
+    world.runtime.kill("a1").unwrap();
+    let mut told = Vec::new();
+    watch.read_to_end(&mut told).unwrap();
+    assert_eq!(runtime::Runtime::exit_in(&told).unwrap().signal, Some(libc::SIGKILL));
 }
 
 fn further_programs_end_with_the_container() {

@@ -22,7 +22,7 @@ pub(crate) const STARTER_ARG: &str = "__starter";
 /// A process that starts containers and is killed by the test.
 pub(crate) fn starter_main(args: &[OsString]) -> i32 {
     let [_, _, dir, ids @ ..] = args else { return 2 };
-    let runtime = Runtime::new(dir.into(), std::env::current_exe().unwrap()).unwrap();
+    let runtime = Runtime::new(dir, std::env::current_exe().unwrap()).unwrap();
     for id in ids {
         runtime.start(id.to_str().unwrap()).unwrap();
     }
@@ -228,9 +228,8 @@ pub(crate) fn lives(pid: u32) -> bool {
 impl Drop for World {
     fn drop(&mut self) {
         for found in self.runtime.scan().unwrap() {
-            match found.state {
-                Ok(State::Running(_) | State::Starting) => drop(self.runtime.kill(&found.id)),
-                Ok(_) | Err(_) => {}
+            if let Ok(State::Running(_) | State::Starting) = found.state {
+                drop(self.runtime.kill(&found.id));
             }
             let removed = self.runtime.remove(&found.id);
             if !std::thread::panicking() {

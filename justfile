@@ -1,0 +1,34 @@
+# Every verb that a developer needs; `just` alone lists them.
+default:
+    @just --list
+
+# Compile and lint.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Every test; root is needed for those with real containers.
+test:
+    cargo test --workspace
+
+# The demo: a real cluster on this machine.
+demo:
+    cargo run --release -- demo
+
+# Measure: prints the table of docs/benchmarks.md.
+bench:
+    cargo build --release -p cli
+    cargo run --release -p e2e --bin bench
+
+# Write the schemas and help pages again.
+schemas:
+    cargo run -p cli -- schema --all schemas
+    cargo run -p cli -- help-pages docs/reference
+
+# API documentation.
+doc:
+    cargo doc --workspace --no-deps --document-private-items
+
+# All that CI does.
+ci:
+    bash .ci/run
