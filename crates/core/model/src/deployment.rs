@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::limits::{
-    ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
+    ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX, PIDS_MIN,
     PORTS_MAX, REPLICAS_MAX,
 };
 use crate::{Capacity, Digest, EventId, LabelKey, Name, Revision};
@@ -373,8 +373,8 @@ impl Deployment {
         if !(MEMORY_B_MIN..=MEMORY_B_MAX).contains(&memory_b) {
             return Err(invalid("resources.memory", format!("{memory_b} bytes asked, use 1Mi to 16Ti")));
         }
-        if !(1..=PIDS_MAX).contains(&pids) {
-            return Err(invalid("resources.pids", format!("{pids} asked, use 1 to {PIDS_MAX}")));
+        if !(PIDS_MIN..=PIDS_MAX).contains(&pids) {
+            return Err(invalid("resources.pids", format!("{pids} asked, use {PIDS_MIN} to {PIDS_MAX}")));
         }
         if self.env.vars.len() > ENV_MAX {
             return Err(invalid("env", format!("{} variables, the limit is {ENV_MAX}", self.env.vars.len())));

@@ -63,3 +63,6 @@ pub const MEMORY_B_MIN: u64 = 1 << 20;
 
 /// Processes that can be asked for: Linux' own limit (`PID_MAX_LIMIT`).
 pub const PIDS_MAX: u64 = 4_194_304;
+
+/// Processes below which no program starts: the container's init is one of them.
+pub const PIDS_MIN: u64 = 2;

@@ -94,9 +94,8 @@ impl Node {
         for record in records {
             match self.records.insert(record.clone()) {
                 Ok(true) => fresh.push(record),
-                Ok(false) => {}
-                // Of a node whose admission is not here yet: it comes with the next exchange.
-                Err(RecordError::Stranger(_)) => {}
+                // Known; or of a node whose admission is not here yet: it comes with the next exchange.
+                Ok(false) | Err(RecordError::Stranger(_)) => {}
                 Err(error @ RecordError::FromMyFuture(_)) => {
                     self.notice("second-life", None, format!("{}: {error}", self.name_of(&from)));
                 }

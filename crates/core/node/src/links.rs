@@ -151,7 +151,7 @@ impl Node {
         let roster = u32::try_from(self.links.len() + 1).unwrap_or(u32::MAX);
         let base = self.config.timings.redial * roster.div_ceil(REDIAL_ROSTER).max(1);
         // Up to a fifth earlier, so that two sides do not meet in the same pattern for ever.
-        base - base * self.rng.random_range(0..20) / 100
+        base * self.rng.random_range(80..100) / 100
     }
 
     pub(crate) fn on_connect_failed(&mut self, peer: NodeId) {

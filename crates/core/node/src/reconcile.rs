@@ -41,13 +41,12 @@ impl Node {
                 }
                 Err(exit) => {
                     mine.reason = Some(describe(&exit));
-                    mine.phase = match mine.ends_with(&exit) {
-                        Some(well) => Phase::Done { well },
+                    mine.phase = if let Some(well) = mine.ends_with(&exit) {
+                        Phase::Done { well }
+                    } else {
                         // Its last share, at once: a node that boots cut off waits for nobody.
-                        None => {
-                            mine.claim.restarts += 1;
-                            Phase::Waiting
-                        }
+                        mine.claim.restarts += 1;
+                        Phase::Waiting
                     };
                 }
             }
@@ -158,7 +157,7 @@ impl Node {
                 continue;
             }
             if let Err(reason) = self.has_room(&run.resources) {
-                self.decline(replica, revision, reason);
+                self.decline(replica, revision, &reason);
                 continue;
             }
             let highest = self.claims_of(&replica).map(|(_, record)| record.claim).max().unwrap_or(0);
@@ -187,14 +186,14 @@ impl Node {
         ))
     }
 
-    fn decline(&mut self, replica: ReplicaId, revision: Revision, reason: String) {
+    fn decline(&mut self, replica: ReplicaId, revision: Revision, reason: &str) {
         let capacity_version = self.capacity_version;
         self.notice("declined", Some(about(&replica)), format!("cannot run replica {}: {reason}", replica.ordinal));
         self.declined.retain(|declined| declined.replica != replica || declined.revision != revision);
         if self.declined.len() >= DECLINED_MAX {
             self.declined.remove(0);
         }
-        self.declined.push(Declined { replica, revision, capacity_version, reason: short(&reason) });
+        self.declined.push(Declined { replica, revision, capacity_version, reason: short(reason) });
         self.changed = true;
         self.dirty = true;
     }
@@ -262,7 +261,7 @@ impl Node {
                 self.changed = true;
             }
             if let Some(why) = go {
-                self.let_go(id, why);
+                self.let_go(id, &why);
             }
         }
     }
@@ -337,7 +336,7 @@ impl Node {
     }
 
     /// Stops a container, or removes it where nothing of it runs.
-    fn let_go(&mut self, id: ContainerId, why: String) {
+    fn let_go(&mut self, id: ContainerId, why: &str) {
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let about = about(&mine.claim.replica);
         let ordinal = mine.claim.replica.ordinal;
@@ -350,7 +349,7 @@ impl Node {
         }
         mine.healthy = None;
         mine.confirms.clear();
-        mine.reason = Some(why.clone());
+        mine.reason = Some(why.to_owned());
         self.notice("container-stopping", Some(about), format!("replica {ordinal}, {id}: {why}"));
         self.changed = true;
         self.dirty = true;
@@ -381,7 +380,7 @@ impl Node {
         let Some(mine) = self.mine.get(&id) else { return };
         let (image, reference) = (mine.claim.run.image, mine.claim.run.reference.clone());
         if !self.images.contains_key(&image) {
-            let reason = self.fetch(image, reference);
+            let reason = self.fetch(image, &reference);
             let Some(mine) = self.mine.get_mut(&id) else { return };
             let waiting = mine.phase == Phase::Waiting && mine.reason.as_deref() == Some(&reason);
             if !waiting {
@@ -399,7 +398,7 @@ impl Node {
     }
 
     /// Sees to it that an image comes, and says how that goes.
-    fn fetch(&mut self, digest: Digest, reference: String) -> String {
+    fn fetch(&mut self, digest: Digest, reference: &str) -> String {
         match self.fetching.get(&digest) {
             Some(Fetching::Asked) => return format!("image {reference} is on its way"),
             Some(Fetching::Failed { until, reason }) if *until > self.now => {
@@ -423,7 +422,7 @@ impl Node {
         let names: Vec<String> = from.iter().map(|node| self.name_of(node)).collect();
         self.fetching.insert(digest, Fetching::Asked);
         self.notice("image-fetching", None, format!("image {reference} is fetched from {}", names.join(", ")));
-        self.out.push(Effect::Fetch { digest, reference: reference.clone(), from });
+        self.out.push(Effect::Fetch { digest, reference: reference.to_owned(), from });
         format!("image {reference} is on its way")
     }
 
@@ -472,7 +471,7 @@ impl Node {
         );
         if stopping || here_only {
             if here_only && !stopping {
-                self.decline(replica, revision, reason);
+                self.decline(replica, revision, &reason);
             }
             let Some(mine) = self.mine.get_mut(&id) else { return };
             mine.phase = Phase::Removing;

@@ -82,13 +82,13 @@ pub struct Timings {
 impl Default for Timings {
     fn default() -> Self {
         Self {
-            grace: Duration::from_millis(1_000),
-            alone: Duration::from_millis(2_000),
+            grace: Duration::from_secs(1),
+            alone: Duration::from_secs(2),
             redial: Duration::from_millis(500),
             dial_second: Duration::from_millis(200),
             liveness: membership::Settings::lan(),
-            durable: Duration::from_millis(1_000),
-            healthy: Duration::from_millis(1_000),
+            durable: Duration::from_secs(1),
+            healthy: Duration::from_secs(1),
             backoff_reset: Duration::from_secs(60),
             backoff_max: Duration::from_secs(300),
             publish: Duration::from_millis(10),

@@ -1,4 +1,5 @@
 //! Frames: round trips, golden bytes, and everything that must be refused.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
 

@@ -25,10 +25,13 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
+/// A connection on its way.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + 'a>>;
+
 /// Makes connections to one peer: a Unix socket, or a stream of a QUIC connection.
 pub trait Connect: Send + Sync {
     /// Opens one connection.
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + '_>>;
+    fn connect(&self) -> Connecting<'_>;
     /// How the peer is named to people.
     fn name(&self) -> String;
 }
@@ -38,7 +41,7 @@ pub trait Connect: Send + Sync {
 pub struct UnixSocket(pub PathBuf);
 
 impl Connect for UnixSocket {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + '_>> {
+    fn connect(&self) -> Connecting<'_> {
         Box::pin(async {
             let stream = tokio::net::UnixStream::connect(&self.0).await?;
             Ok(Box::new(stream) as Box<dyn Connection>)
@@ -245,7 +248,8 @@ pub fn path(path: &str, query: &[(&str, &str)]) -> String {
             if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
                 out.push(byte as char);
             } else {
-                out.push_str(&format!("%{byte:02X}"));
+                out.push('%');
+                out.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
             }
         }
     }

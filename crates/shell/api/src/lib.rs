@@ -15,6 +15,6 @@ pub mod routes;
 mod server;
 pub mod shapes;
 
-pub use client::{Client, ClientError, Connect, Connection, UnixSocket, path};
+pub use client::{Client, ClientError, Connect, Connecting, Connection, UnixSocket, path};
 pub use frames::{ExecFrame, FrameError, read_frame, write_frame};
 pub use server::{Backend, BodyReader, ExecRun, Failure, LineStream, LogsAsk, Requester, router, serve_stream};

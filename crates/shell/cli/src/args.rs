@@ -100,6 +100,9 @@ pub(crate) enum Command {
     // The rest.
     Schema(commands::schema::SchemaArgs),
     Version(commands::version::VersionArgs),
+    // Trying it out.
+    Dev(dev::cli::DevArgs),
+    Demo(dev::demo::DemoArgs),
     Completions(commands::completions::CompletionsArgs),
     #[command(hide = true)]
     HelpPages(commands::help_pages::HelpPagesArgs),

@@ -549,7 +549,9 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                     }
                 }
             }
-            if let Some(error) = containers.as_deref().and_then(|rows| failing(step, rows)) {
+            // One that is deleted need not come up any more.
+            let wanted = containers.as_deref().filter(|_| step.after.is_some());
+            if let Some(error) = wanted.and_then(|rows| failing(step, rows)) {
                 return Ok(Some(error));
             }
         }

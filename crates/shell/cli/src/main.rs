@@ -12,5 +12,8 @@ fn main() -> ExitCode {
         let code = runtime::supervisor_main(&args);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
+    if args.get(1).is_some_and(|arg| arg == dev::web::ARG) {
+        return dev::web::main();
+    }
     ExitCode::from(cli::run(args, Out::real()))
 }

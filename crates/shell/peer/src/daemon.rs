@@ -10,7 +10,7 @@ use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
-use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
+use node::{Boot, Config as NodeConfig, Input, Node, Timings};
 use runtime::{Runtime, RuntimeError};
 use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::backend::Peer;
 use crate::config::{Config, ConfigError};
 use crate::containers::{Keeper, chain, scan};
 use crate::images::Fetcher;
-use crate::mind::{Hands, Mind, Roster, door, wall_ms};
+use crate::mind::{Batch, Hands, Mind, Roster, door, wall_ms};
 use crate::notices::Notices;
 
 /// Of what the machine has, the part that is offered to containers: the rest is for the system and
@@ -263,8 +263,8 @@ fn listen(path: &Path) -> Result<tokio::net::UnixListener, RunError> {
 fn journal_thread(
     mut journal: Journal,
     mind: Mind,
-) -> Result<std::sync::mpsc::Sender<(Seq, Vec<Vec<u8>>)>, RunError> {
-    let (sender, batches) = std::sync::mpsc::channel::<(Seq, Vec<Vec<u8>>)>();
+) -> Result<std::sync::mpsc::Sender<Batch>, RunError> {
+    let (sender, batches) = std::sync::mpsc::channel::<Batch>();
     let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
     thread
         .spawn(move || {

@@ -1,8 +1,6 @@
 //! Images from other peers: each blob is asked for over the mesh and verified as it comes.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +27,7 @@ pub(crate) struct MeshPeer {
 }
 
 impl Connect for MeshPeer {
-    fn connect(&self) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + '_>> {
+    fn connect(&self) -> api::Connecting<'_> {
         Box::pin(async {
             let (send, recv) = self.endpoint.open(self.node).await.map_err(io::Error::other)?;
             Ok(Box::new(tokio::io::join(recv, send)) as Box<dyn Connection>)

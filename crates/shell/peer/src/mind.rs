@@ -112,10 +112,13 @@ impl transport::Gate for Roster {
     }
 }
 
+/// Events for the journal, and the number under which it answers.
+pub(crate) type Batch = (Seq, Vec<Vec<u8>>);
+
 /// What the mind acts through.
 pub(crate) struct Hands {
     pub(crate) endpoint: Endpoint,
-    pub(crate) journal: std::sync::mpsc::Sender<(Seq, Vec<Vec<u8>>)>,
+    pub(crate) journal: std::sync::mpsc::Sender<Batch>,
     pub(crate) keeper: Keeper,
     pub(crate) fetcher: Fetcher,
     pub(crate) notices: Arc<Notices>,

@@ -97,8 +97,9 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
             }
         })
         .collect();
+    let names = admitted_names(node);
     rows.extend(roster.removed.keys().map(|id| NodeRow {
-        name: node.name_of(id),
+        name: names.get(id).map_or_else(|| id.short(), ToString::to_string),
         id: id.to_string(),
         state: NodeState::Removed,
         capacity: Amounts::default(),
@@ -110,6 +111,21 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
     }));
     rows.sort_by(|a, b| (a.state == NodeState::Removed, &a.name, &a.id).cmp(&(b.state == NodeState::Removed, &b.name, &b.id)));
     rows
+}
+
+/// Names under which nodes were ever admitted: the roster forgets those of removed ones.
+fn admitted_names(node: &Node) -> BTreeMap<NodeId, Name> {
+    if node.documents().roster().removed.is_empty() {
+        return BTreeMap::new();
+    }
+    let history = node.documents().history(&DocId::Cluster, None).into_iter();
+    history
+        .filter_map(|item| match item.kind {
+            Kind::Genesis(genesis) => Some((genesis.node.key, genesis.node.name)),
+            Kind::NodeAdmit(admit) => Some((admit.node.key, admit.node.name)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn ps_state(record: &ContainerRecord, liveness: Liveness, linked: bool) -> PsState {
@@ -451,11 +467,11 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 fits: it.one_more.is_ok(),
                 why: match &it.one_more {
                     Ok(fit) => format!(
-                        "one more fits: cpu {}m free, {}m asked; memory {} bytes free, {} asked; pids {} free, {} asked",
+                        "one more fits: cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked",
                         fit.free.cpu_m,
                         fit.asked.cpu_m,
-                        fit.free.memory_b,
-                        fit.asked.memory_b,
+                        fit.free.memory_b >> 20,
+                        fit.asked.memory_b.div_ceil(1 << 20),
                         fit.free.pids,
                         fit.asked.pids
                     ),

@@ -15,7 +15,10 @@ pub(crate) struct PeerArgs {
 
 pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
     let dir = match &args.dir {
-        Some(dir) => dir.clone(),
+        // Containers are started from other folders than this one.
+        Some(dir) => std::path::absolute(dir).map_err(|error| {
+            CliError::new("dir", "the current folder is not known").because(error.to_string())
+        })?,
         None => default_dir()?,
     };
     tracing_to_stderr();
