@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,9 @@ const CAPACITY: &str = "cpu=8,memory=4Gi,pids=4000";
 
 /// How long a replica or a peer may take to answer a request, or must not answer over a cut link.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+
+/// Numbers manifests: a file that was applied stays as it was.
+static MANIFESTS: AtomicU32 = AtomicU32::new(0);
 
 static CLUSTERS: Mutex<usize> = Mutex::new(0);
 static CLUSTER_ENDED: Condvar = Condvar::new();
@@ -107,7 +111,8 @@ pub fn with_cluster_of(nodes: usize, capacity: &str, test: impl FnOnce(&World)) 
     }
     down.unwrap_or_else(|error| panic!("the cluster was not taken down: {}", chain(&error)));
     let left = traces.and_then(|traces| traces.left());
-    let left = left.unwrap_or_else(|error| panic!("the kernel cannot be asked what is left: {}", chain(&error)));
+    let left =
+        left.unwrap_or_else(|error| panic!("the kernel cannot be asked what is left: {}", chain(&error)));
     assert!(left.is_empty(), "this is left of the cluster: {left:?}");
 }
 
@@ -124,10 +129,10 @@ impl World {
     fn tell(&self) {
         let mut words = String::new();
         for name in self.cluster.names().unwrap_or_default() {
-            words.push_str(&format!("--- the end of {name}'s log:\n{}\n", self.cluster.log_tail(&name)));
+            words.extend(["--- the end of the log of ", &name, ":\n", &self.cluster.log_tail(&name), "\n"]);
             let rows: Result<Vec<PsRow>, _> = ask(&self.cluster.socket(&name), routes::PS);
             for row in rows.unwrap_or_default() {
-                words.push_str(&format!("--- {name} ps: {row:?}\n"));
+                words.extend(["--- ", &name, " shows ", &format!("{row:?}"), "\n"]);
             }
         }
         std::io::stderr().write_all(words.as_bytes()).expect("stderr is there");
@@ -169,10 +174,9 @@ impl World {
     pub fn manifest(&self, name: &str, more: &[&str]) -> String {
         let mut text = format!("deployments:\n  - name: {name}\n    image: probe:1\n");
         for line in more {
-            text.push_str(&format!("    {line}\n"));
+            text.extend(["    ", line, "\n"]);
         }
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let count = MANIFESTS.fetch_add(1, Ordering::Relaxed);
         self.file(&format!("{name}-{count}.yaml"), &text)
     }
 
@@ -238,12 +242,18 @@ impl World {
             if held.len() != wanted || ordinals.len() != wanted {
                 let places: Vec<String> =
                     held.iter().map(|held| format!("{}.{} on {}", name, held.ordinal(), held.node)).collect();
-                return Err(format!("{} containers of {name} run for {wanted} replicas: {places:?}", held.len()));
+                return Err(format!(
+                    "{} containers of {name} run for {wanted} replicas: {places:?}",
+                    held.len()
+                ));
             }
             for node in nodes {
                 let row = self.deployment(node, name)?;
                 if row.ready as usize != wanted || row.running as usize != wanted {
-                    return Err(format!("{node} finds {} of {wanted} ready, {} running", row.ready, row.running));
+                    return Err(format!(
+                        "{node} finds {} of {wanted} ready, {} running",
+                        row.ready, row.running
+                    ));
                 }
             }
             Ok(held)
@@ -303,7 +313,8 @@ impl World {
     pub fn sees(&self, node: &str, other: &str, wanted: Liveness) {
         eventually(LIMIT, || {
             let rows: Vec<NodeRow> = self.ask(node, routes::NODES)?;
-            let row = rows.iter().find(|row| row.name == other).ok_or(format!("{node} does not know {other}"))?;
+            let row =
+                rows.iter().find(|row| row.name == other).ok_or(format!("{node} does not know {other}"))?;
             if row.state == wanted { Ok(()) } else { Err(format!("{node} sees {other} as {:?}", row.state)) }
         });
     }
@@ -330,7 +341,8 @@ impl World {
     pub fn http(&self, node: &str, port: u16) -> Result<Hello, String> {
         let netns = self.cluster.node(node).map_err(|error| chain(&error))?.netns_path;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let answer = http::get(&netns, address, "/", ANSWER_WAIT).map_err(|error: HttpError| chain(&error))?;
+        let answer =
+            http::get(&netns, address, "/", ANSWER_WAIT).map_err(|error: HttpError| chain(&error))?;
         serde_json::from_str(&answer.body).map_err(|error| chain(&error))
     }
 
@@ -339,7 +351,8 @@ impl World {
         let failed = |error: dev::ClusterError| chain(&error);
         let netns = self.cluster.node(from).map_err(failed)?.netns_path;
         let address = SocketAddr::from((self.cluster.address(to).map_err(failed)?, port));
-        let answer = http::get(&netns, address, "/", ANSWER_WAIT).map_err(|error: HttpError| chain(&error))?;
+        let answer =
+            http::get(&netns, address, "/", ANSWER_WAIT).map_err(|error: HttpError| chain(&error))?;
         serde_json::from_str(&answer.body).map_err(|error| chain(&error))
     }
 

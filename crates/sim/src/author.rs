@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use document::event::{
-    self, Author as Signer, Body, Change, Create, Delete, EVENT_VERSION, Edit, Genesis, Hex, Kind, NodeAdmit, NodeInfo,
-    Role, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb,
-};
 use document::Documents;
+use document::event::{
+    self, Author as Signer, Body, Change, Create, Delete, EVENT_VERSION, Edit, Genesis, Hex, Kind, NodeAdmit,
+    NodeInfo, Role, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb,
+};
 use model::{
-    ClusterId, Digest, DocId, EnvGroup, EventId, ImageGroup, MetaGroup, Name, NodeId, PlacementGroup, PortsGroup,
-    ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UserId,
+    ClusterId, Digest, DocId, EnvGroup, EventId, ImageGroup, MetaGroup, Name, NodeId, PlacementGroup,
+    PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UserId,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
@@ -199,11 +199,27 @@ impl Author {
     }
 
     /// Sets one group of a deployment that exists.
-    pub fn set(&mut self, documents: &Documents, of: &str, group: &str, json: &str, time_ms: i64) -> Option<Vec<u8>> {
+    pub fn set(
+        &mut self,
+        documents: &Documents,
+        of: &str,
+        group: &str,
+        json: &str,
+        time_ms: i64,
+    ) -> Option<Vec<u8>> {
         let view = documents.get(&Name::default_namespace(), &name(of))?;
         let groups = BTreeMap::from([(group.to_owned(), json.to_owned())]);
         let edit = Edit::Set(Set { name: name(of), incarnation: view.incarnation, groups });
         Some(self.change(documents, Verb::Apply, vec![edit], time_ms))
+    }
+
+    /// Restarts a deployment that exists: a new token in its restart group, the policy as it is.
+    pub fn restart(&mut self, documents: &Documents, of: &str, time_ms: i64) -> Option<Vec<u8>> {
+        let view = documents.get(&Name::default_namespace(), &name(of))?;
+        let policy = view.deployment.as_ref().ok()?.restart.policy;
+        let restart = RestartGroup { policy, token: format!("{}-{}", self.public()[0], self.nonces) };
+        let json = serde_json::to_string(&restart).expect("a group is a map with text keys");
+        self.set(documents, of, "restart", &json, time_ms)
     }
 
     /// Deletes a deployment that exists.

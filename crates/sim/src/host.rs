@@ -1,9 +1,9 @@
-//! One simulated machine: its peer, its disk, its kernel.
+//! One simulated machine: its peer, its disk, its kernel; what survives which fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ContainerId, NodeId, Time};
-use node::{Claim, Node, Seq};
+use node::{Claim, Exit, Node, Seq};
 
 /// What state a machine is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,16 @@ pub struct Container {
     pub pid: Option<u32>,
     /// When its program was started, in milliseconds of the machine's clock.
     pub started_ms: i64,
+    /// When its program was started, in virtual time.
+    pub(crate) started: Time,
     /// How often its program was started.
     pub starts: u32,
+    /// It is being made; a peer that dies meanwhile takes it along.
+    pub(crate) starting: bool,
+    /// It was asked to end while it was being made.
+    pub(crate) stop_asked: bool,
+    /// How its program ended last.
+    pub(crate) exit: Exit,
 }
 
 /// One machine.
@@ -37,17 +45,29 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     /// Counts the lives of the peer: what was meant for an earlier one is dropped.
     pub(crate) life: u64,
+    /// How often the peer was started: its generation.
+    pub(crate) starts: u64,
     /// What the journal has synced.
     pub(crate) disk: Vec<Vec<u8>>,
-    /// What it was given and has not synced: lost by a power cut and by the death of the peer.
+    /// What it was given and has not synced. Of this a power cut, like the death of the peer, leaves
+    /// any beginning.
     pub(crate) unsynced: Vec<(Seq, Vec<Vec<u8>>)>,
     pub(crate) disk_full: bool,
+    /// After a batch that failed: the last number that is refused with it. The core skips a number
+    /// once it knows.
+    pub(crate) refused: Option<Seq>,
     pub(crate) kernel: BTreeMap<ContainerId, Container>,
     pub(crate) pids: u32,
+    /// How far this machine's clock is off.
+    pub(crate) skew_ms: i64,
     /// Peers with a live link, and which of the links that there were.
     pub(crate) links: BTreeMap<NodeId, u64>,
     pub(crate) dialling: BTreeSet<NodeId>,
+    /// Who may speak to the peer, as the core said last.
+    pub(crate) allowed: BTreeSet<NodeId>,
     pub(crate) wake: Option<Time>,
+    /// Inputs in one instant: many are a loop that never ends.
+    pub(crate) busy: (Time, u32),
 }
 
 impl Host {
@@ -57,34 +77,45 @@ impl Host {
             state: HostState::PowerOff,
             node: None,
             life: 0,
+            starts: 0,
             disk: Vec::new(),
             unsynced: Vec::new(),
             disk_full: false,
+            refused: None,
             kernel: BTreeMap::new(),
             pids: 100,
+            skew_ms: 0,
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
+            allowed: BTreeSet::new(),
             wake: None,
+            busy: (Time::ZERO, 0),
         }
     }
 
-    /// The peer dies: what it had not synced is gone, and so are its links. Containers go on.
+    /// The peer is no more. Containers go on, but for those that it was just making.
     pub(crate) fn peer_dies(&mut self) {
         self.node = None;
         self.life += 1;
-        self.unsynced.clear();
         self.links.clear();
         self.dialling.clear();
         self.wake = None;
+        self.refused = None;
+        for container in self.kernel.values_mut().filter(|container| container.starting) {
+            container.starting = false;
+            container.exit = Exit { lost: Some("its start was cut off".to_owned()), ..Exit::default() };
+        }
         self.state = HostState::PeerDown;
     }
 
-    /// The power goes: the same, and nothing runs.
-    pub(crate) fn power_off(&mut self) {
-        self.peer_dies();
-        for container in self.kernel.values_mut() {
-            container.pid = None;
-        }
-        self.state = HostState::PowerOff;
+    /// Records that were given to the journal and are not synced.
+    pub(crate) fn unsynced_records(&self) -> usize {
+        self.unsynced.iter().map(|(_, records)| records.len()).sum()
+    }
+
+    /// The first `kept` of them were on disk after all; the others are gone.
+    pub(crate) fn lose_unsynced(&mut self, kept: usize) {
+        let records = std::mem::take(&mut self.unsynced).into_iter().flat_map(|(_, records)| records);
+        self.disk.extend(records.take(kept));
     }
 }

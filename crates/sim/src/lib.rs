@@ -4,9 +4,12 @@
 //! network, disk and kernel. Nothing here decides anything about deployments: what a node does in a
 //! simulation it does in production.
 //!
-//! - `world`: the queue of what happens when, and the faults that a test or scenario asks for.
-//! - `host`: one machine: its peer, its disk, its kernel; what survives which fault.
+//! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
+//! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
+//! - `faults`, `look`: what a test does to a cluster, and what it looks at.
 //! - `author`: users who sign events, as the CLI does.
+//! - `story`: random stories with every fault, and the checks that each must pass.
+//! - `scenario`: stories that people write, and their transcripts.
 //!
 //! Invariants: the same seed and the same calls give the same trace, byte for byte; containers
 //! survive the death of the peer and not that of the machine; what was not synced is lost by a
@@ -15,9 +18,14 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod faults;
 mod host;
+mod kernel;
+mod look;
+mod net;
 mod world;
 
 pub use author::{Author, Spec};
+pub use faults::User;
 pub use host::{Container, HostState};
-pub use world::{Cluster, Settings};
+pub use world::{Acked, Cluster, Settings};

@@ -1,24 +1,27 @@
-//! The queue of what happens when, and the faults that a test asks for.
+//! The queue of what happens when, and the founding of a cluster.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use document::Documents;
 use document::event::NodeInfo;
-use membership::Liveness;
-use model::{Capacity, ClusterId, ContainerId, ImageRecord, NodeId, ReplicaId, Revision, Time};
-use node::{Boot, CommandId, Config, Effect, Exit, Found, Input, Node, Outcome, Sabotage, Seq, Timings};
+use model::{Capacity, ClusterId, ContainerId, EventId, NodeId, ReplicaId, Time};
+use node::{CommandId, Effect, Input, Outcome, Seq};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use wire::Message;
 
-use crate::author::{Author, Spec, image_digest, name};
-use crate::host::{Container, Host, HostState};
+use crate::author::{Author, name};
+use crate::host::Host;
+use crate::net::Wire;
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
 const EPOCH_MS: i64 = 1_795_000_000_000;
+
+/// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
+/// honest work; this many are a loop that never ends.
+const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
 
 /// How the simulated world is.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +34,12 @@ pub struct Settings {
     pub sync: Duration,
     /// How long a container takes to start.
     pub start: Duration,
+    /// Shortest and longest time that a program takes to end when it is asked to.
+    pub stop: (Duration, Duration),
     /// How long a dial into nowhere takes to fail.
     pub dial: Duration,
+    /// Starts of containers that fail, in thousandths.
+    pub start_failures: u32,
     /// What each node offers.
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
@@ -46,7 +53,9 @@ impl Default for Settings {
             loss: 0,
             sync: Duration::from_micros(400),
             start: Duration::from_millis(20),
+            stop: (Duration::from_millis(5), Duration::from_millis(5)),
             dial: Duration::from_millis(500),
+            start_failures: 0,
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
             no_duplicate_resolution: false,
         }
@@ -54,18 +63,37 @@ impl Default for Settings {
 }
 
 #[derive(Debug)]
-enum Happening {
+pub(crate) enum Happening {
     /// For the peer of that life on that host.
     Input(Input),
     Synced(Seq),
     /// A dial from this host comes to its end.
     Dialled(NodeId),
     /// A link is found dead by this end, if it is still that link.
-    Dead { peer: NodeId, link: u64 },
-    /// A frame on a link, if it is still that link.
-    Frame { from: NodeId, link: u64, message: Box<Message> },
+    Dead {
+        peer: NodeId,
+        link: u64,
+    },
+    /// The same, unless something can pass on it again.
+    Idle {
+        peer: NodeId,
+        link: u64,
+    },
+    /// What was sent on a link up to that number arrives, if it is still that link.
+    Arrived {
+        link: u64,
+        upto: u64,
+    },
+    Datagram {
+        from: NodeId,
+        link: u64,
+        bytes: Vec<u8>,
+    },
     Ran(ContainerId),
-    Ended(ContainerId),
+    Ended {
+        container: ContainerId,
+        pid: u32,
+    },
     Wake,
 }
 
@@ -95,33 +123,55 @@ impl Ord for Entry {
     }
 }
 
+/// An event that a peer has acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// Through which machine it was handed in.
+    pub host: usize,
+    /// Which.
+    pub event: EventId,
+    /// On how many disks it was said to be.
+    pub durable_on: u32,
+}
+
 /// A whole cluster in one process.
 #[derive(Debug)]
 pub struct Cluster {
-    settings: Settings,
-    seed: u64,
-    now: Time,
+    pub(crate) settings: Settings,
+    pub(crate) seed: u64,
+    pub(crate) now: Time,
     order: u64,
-    links_made: u64,
-    commands: u64,
+    pub(crate) links_made: u64,
+    pub(crate) commands: u64,
     queue: BinaryHeap<Reverse<Entry>>,
-    rng: ChaCha8Rng,
-    hosts: Vec<Host>,
-    index: BTreeMap<NodeId, usize>,
-    cluster: ClusterId,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) index: BTreeMap<NodeId, usize>,
+    pub(crate) cluster: ClusterId,
     /// Directed pairs between which nothing passes.
-    cuts: BTreeSet<(usize, usize)>,
-    outcomes: BTreeMap<CommandId, Outcome>,
+    pub(crate) cuts: BTreeSet<(usize, usize)>,
+    /// Links by number, while both ends hold them.
+    pub(crate) wires: BTreeMap<u64, Wire>,
+    pub(crate) outcomes: BTreeMap<CommandId, Outcome>,
+    pub(crate) acked: Vec<Acked>,
     /// The first author, an admin.
     pub alice: Author,
     /// The second author, an admin.
     pub bob: Author,
     /// Messages sent on links.
     pub frames: u64,
-    trace: Vec<String>,
+    /// Running copies of each replica, by the kernels' word.
+    pub(crate) running: BTreeMap<ReplicaId, u32>,
+    /// Replicas that must not lose their last copy, and when they first did.
+    pub(crate) guarded: BTreeMap<ReplicaId, Option<Time>>,
+    /// Containers in the order of their first start: what they are called in the trace.
+    pub(crate) names: BTreeMap<ContainerId, usize>,
+    pub(crate) trace: Vec<String>,
+    /// Rules of the world itself that a peer broke.
+    pub(crate) violations: Vec<String>,
 }
 
-fn seed32(seed: u64, what: u8, n: u64) -> [u8; 32] {
+pub(crate) fn seed32(seed: u64, what: u8, n: u64) -> [u8; 32] {
     let mut bytes = [what; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     bytes[8..16].copy_from_slice(&n.to_be_bytes());
@@ -140,7 +190,8 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     const SOUND: &str = "the simulator's own events are valid";
     let mut keys: Vec<Author> = (0..nodes).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
     let ids: Vec<NodeId> = keys.iter().map(|key| NodeId::from_bytes(key.public())).collect();
-    let info = |n: usize| NodeInfo { name: name(&format!("n{}", n + 1)), key: ids[n], addresses: vec![address(n)] };
+    let info =
+        |n: usize| NodeInfo { name: name(&format!("n{}", n + 1)), key: ids[n], addresses: vec![address(n)] };
     let (cluster, genesis) = alice.genesis(info(0));
     let mut documents = Documents::new(cluster);
     documents.insert(&genesis).expect(SOUND);
@@ -162,7 +213,7 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     Founding { cluster, log, ids }
 }
 
-fn address(n: usize) -> String {
+pub(crate) fn address(n: usize) -> String {
     format!("10.99.{}.{}:7070", n / 250, n % 250 + 1)
 }
 
@@ -172,6 +223,18 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn new(seed: u64, nodes: usize, settings: Settings) -> Self {
+        let mut this = Self::switched_off(seed, nodes, settings);
+        for n in 0..nodes {
+            this.start(n);
+        }
+        this
+    }
+
+    /// The same before anybody has pressed a button.
+    ///
+    /// # Panics
+    /// With no node, or more than a roster may have.
+    pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
@@ -180,7 +243,7 @@ impl Cluster {
         for host in &mut hosts {
             host.disk.clone_from(&log);
         }
-        let mut this = Self {
+        Self {
             settings,
             seed,
             now: Time::ZERO,
@@ -193,33 +256,42 @@ impl Cluster {
             hosts,
             cluster,
             cuts: BTreeSet::new(),
+            wires: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            acked: Vec::new(),
             alice,
             bob,
             frames: 0,
+            running: BTreeMap::new(),
+            guarded: BTreeMap::new(),
+            names: BTreeMap::new(),
             trace: Vec::new(),
-        };
-        for n in 0..nodes {
-            this.start(n);
+            violations: Vec::new(),
         }
-        this
     }
-
-    // --- Time.
 
     /// Virtual time since the beginning.
     pub const fn now(&self) -> Time {
         self.now
     }
 
-    fn wall_ms(&self) -> i64 {
-        EPOCH_MS + i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX - EPOCH_MS)
+    /// What the clock of a machine shows.
+    pub(crate) fn wall_ms(&self, host: usize) -> i64 {
+        let passed = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX / 4);
+        EPOCH_MS + passed + self.hosts[host].skew_ms
     }
 
-    fn at(&mut self, after: Duration, host: usize, what: Happening) {
+    pub(crate) fn at(&mut self, after: Duration, host: usize, what: Happening) {
         self.order += 1;
-        let entry = Entry { at: self.now + after, order: self.order, host, life: self.hosts[host].life, what };
+        let entry =
+            Entry { at: self.now + after, order: self.order, host, life: self.hosts[host].life, what };
         self.queue.push(Reverse(entry));
+    }
+
+    /// A time between the two, both included.
+    pub(crate) fn between(&mut self, (low, high): (Duration, Duration)) -> Duration {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.rng.random_range(nanos(low)..=nanos(high)))
     }
 
     /// Lets so much time pass.
@@ -252,50 +324,59 @@ impl Cluster {
         let Some(Reverse(entry)) = self.queue.pop() else { return };
         self.now = self.now.max(entry.at);
         let host = entry.host;
-        // The kernel's own happenings outlive the peer; the rest is for the peer of that life.
-        match entry.what {
-            Happening::Ran(container) => return self.ran(host, container, entry.life),
-            Happening::Ended(container) => return self.ended(host, container, entry.life),
-            _ if self.hosts[host].life != entry.life || self.hosts[host].node.is_none() => return,
-            _ => {}
+        // Programs outlive the peer; the rest is for the peer of that life.
+        if let Happening::Ended { container, pid } = entry.what {
+            return self.ended(host, container, pid);
+        }
+        if self.hosts[host].life != entry.life || self.hosts[host].node.is_none() {
+            return;
         }
         match entry.what {
             Happening::Input(input) => self.input(host, input),
             Happening::Synced(seq) => self.synced(host, seq),
             Happening::Dialled(peer) => self.dialled(host, peer),
-            Happening::Dead { peer, link } => {
-                if self.hosts[host].links.get(&peer) == Some(&link) {
-                    self.hosts[host].links.remove(&peer);
-                    self.input(host, Input::Disconnected(peer));
-                }
-            }
-            Happening::Frame { from, link, message } => {
+            Happening::Dead { peer, link } => self.dead(host, peer, link),
+            Happening::Idle { peer, link } => self.idle(host, peer, link),
+            Happening::Arrived { link, upto } => self.arrived(host, link, upto),
+            Happening::Datagram { from, link, bytes } => {
                 if self.hosts[host].links.get(&from) == Some(&link) {
-                    self.input(host, Input::Received { from, message: *message });
+                    self.input(host, Input::Datagram { from, bytes });
                 }
             }
+            Happening::Ran(container) => self.ran(host, container),
             Happening::Wake => {
                 if self.hosts[host].wake.is_some_and(|at| at <= self.now) {
                     self.hosts[host].wake = None;
                     self.input(host, Input::Woken);
                 }
             }
-            Happening::Ran(_) | Happening::Ended(_) => unreachable!("taken care of above"),
+            Happening::Ended { .. } => {}
         }
     }
 
     // --- The peer of one host.
 
-    fn input(&mut self, host: usize, input: Input) {
-        let (now, wall_ms) = (self.now, self.wall_ms());
-        let Some(node) = &mut self.hosts[host].node else { return };
-        let effects = node.handle(now, wall_ms, input);
-        for effect in effects {
-            self.carry_out(host, effect);
+    /// Hands an input to a peer and carries out what it says, and so on with what answers at once.
+    pub(crate) fn input(&mut self, host: usize, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let (now, wall_ms) = (self.now, self.wall_ms(host));
+            let it = &mut self.hosts[host];
+            it.busy = if it.busy.0 == now { (now, it.busy.1 + 1) } else { (now, 1) };
+            if it.busy.1 == INPUTS_PER_INSTANT_MAX {
+                self.violation(format!("n{} takes inputs without end: {input:?}", host + 1));
+            }
+            if self.hosts[host].busy.1 > INPUTS_PER_INSTANT_MAX {
+                return;
+            }
+            let Some(node) = &mut self.hosts[host].node else { return };
+            for effect in node.handle(now, wall_ms, input) {
+                self.carry_out(host, effect, &mut inputs);
+            }
         }
     }
 
-    fn carry_out(&mut self, host: usize, effect: Effect) {
+    fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
                 self.hosts[host].unsynced.push((seq, records));
@@ -303,42 +384,33 @@ impl Cluster {
             }
             Effect::Send { to, message } => self.send(host, to, message),
             Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
-            Effect::Connect { node, .. } => {
-                if !self.hosts[host].links.contains_key(&node) && self.hosts[host].dialling.insert(node) {
-                    let after = if self.reachable(host, node) { self.latency() * 3 } else { self.settings.dial };
-                    self.at(after, host, Happening::Dialled(node));
+            Effect::Connect { node, .. } => self.dial(host, node),
+            Effect::Disconnect(peer) => {
+                if self.hang_up(host, peer) {
+                    answers.push_back(Input::Disconnected(peer));
                 }
             }
-            Effect::Disconnect(peer) => self.disconnect(host, peer),
-            Effect::Start { container, claim } => {
-                let wall_ms = self.wall_ms();
-                let kernel = &mut self.hosts[host].kernel;
-                let entry = kernel.entry(container).or_insert_with(|| Container {
-                    claim: (*claim).clone(),
-                    pid: None,
-                    started_ms: wall_ms,
-                    starts: 0,
-                });
-                entry.claim = *claim;
-                self.at(self.settings.start, host, Happening::Ran(container));
-            }
-            Effect::Stop(container) => self.at(Duration::from_millis(5), host, Happening::Ended(container)),
-            Effect::Remove(container) => {
-                self.hosts[host].kernel.remove(&container);
-                self.at(Duration::from_millis(1), host, Happening::Input(Input::Removed(container)));
-            }
+            Effect::Start { container, claim } => self.start_container(host, container, *claim),
+            Effect::Stop(container) => self.stop_container(host, container),
+            Effect::Remove(container) => self.remove_container(host, container),
             Effect::Fetch { digest, .. } => {
                 self.at(Duration::from_millis(50), host, Happening::Input(Input::ImageReady(digest)));
             }
-            Effect::Reply { command, outcome } => {
-                self.outcomes.insert(command, outcome);
-            }
+            Effect::Reply { command, outcome } => self.replied(host, command, outcome),
             Effect::Notice(notice) => {
                 let about = notice.about.map(|about| format!(" {about}")).unwrap_or_default();
-                let line = format!("{:?} n{} {}{about}: {}", self.now, host + 1, notice.kind, notice.message);
-                self.trace.push(line);
+                let message = self.with_names(&notice.message);
+                self.tell(format!("n{} {}{about}: {message}", host + 1, notice.kind));
             }
-            Effect::Roster { .. } => {}
+            Effect::Roster { nodes, .. } => {
+                let gone: Vec<NodeId> = self.hosts[host].allowed.difference(&nodes).copied().collect();
+                self.hosts[host].allowed = nodes;
+                for peer in gone {
+                    if self.hang_up(host, peer) {
+                        answers.push_back(Input::Disconnected(peer));
+                    }
+                }
+            }
             Effect::WakeAt { time, .. } => {
                 self.hosts[host].wake = Some(time);
                 self.at(time.since(self.now), host, Happening::Wake);
@@ -346,10 +418,41 @@ impl Cluster {
         }
     }
 
+    fn replied(&mut self, host: usize, command: CommandId, outcome: Outcome) {
+        match &outcome {
+            Outcome::Accepted { event, durable_on, known } => {
+                let disks =
+                    if *durable_on == 1 { "1 disk".to_owned() } else { format!("{durable_on} disks") };
+                let known = if *known { ", known before" } else { "" };
+                self.tell(format!("n{} answers: accepted, on {disks}{known}", host + 1));
+                self.acked.push(Acked { host, event: *event, durable_on: *durable_on });
+            }
+            Outcome::Refused { code, reason } => {
+                let reason = self.with_names(reason);
+                self.tell(format!("n{} answers: refused ({code}): {reason}", host + 1));
+            }
+        }
+        if self.outcomes.insert(command, outcome).is_some() {
+            self.violation(format!("n{} answered one request twice", host + 1));
+        }
+    }
+
+    /// The journal is done with a batch. A full disk takes none, nor any that was given before the
+    /// core knew; the core skips a number when it knows.
     fn synced(&mut self, host: usize, seq: Seq) {
         let it = &mut self.hosts[host];
+        if !it.unsynced.iter().any(|(at, _)| *at == seq) {
+            return;
+        }
+        if it.refused.is_some_and(|last| seq.0 == last.0 + 1) {
+            it.refused = Some(seq);
+            it.unsynced.retain(|(at, _)| *at != seq);
+            return;
+        }
+        it.refused = None;
         if it.disk_full {
-            it.unsynced.retain(|(at, _)| *at < seq);
+            it.refused = Some(seq);
+            it.unsynced.retain(|(at, _)| *at != seq);
             let reason = "the disk is full".to_owned();
             return self.input(host, Input::PersistFailed { seq, reason });
         }
@@ -359,340 +462,39 @@ impl Cluster {
         self.input(host, Input::Persisted(seq));
     }
 
-    // --- The network.
+    // --- The trace.
 
-    fn latency(&mut self) -> Duration {
-        let (low, high) = self.settings.latency;
-        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.rng.random_range(nanos(low)..=nanos(high)))
+    pub(crate) fn tell(&mut self, line: impl AsRef<str>) {
+        self.trace.push(format!("{:>9} {}", format!("{:?}", self.now), line.as_ref()));
     }
 
-    fn passes(&self, from: usize, to: usize) -> bool {
-        !self.cuts.contains(&(from, to)) && self.hosts[to].state == HostState::Up
+    pub(crate) fn violation(&mut self, what: String) {
+        self.tell(format!("VIOLATION {what}"));
+        self.violations.push(format!("{:?} {what}", self.now));
     }
 
-    /// Whether a handshake would succeed: packets pass both ways and somebody is there.
-    fn reachable(&self, host: usize, peer: NodeId) -> bool {
-        let Some(&to) = self.index.get(&peer) else { return false };
-        self.passes(host, to) && !self.cuts.contains(&(to, host)) && self.hosts[to].node.is_some()
+    /// The name of a container in the trace; it gets one when it is first spoken of.
+    pub(crate) fn name_of_container(&mut self, container: ContainerId) -> String {
+        let next = self.names.len() + 1;
+        format!("c{}", self.names.entry(container).or_insert(next))
     }
 
-    fn dialled(&mut self, host: usize, peer: NodeId) {
-        self.hosts[host].dialling.remove(&peer);
-        if self.hosts[host].links.contains_key(&peer) {
-            return;
-        }
-        if !self.reachable(host, peer) {
-            return self.input(host, Input::ConnectFailed(peer));
-        }
-        let (to, me) = (self.index[&peer], self.hosts[host].id);
-        // The other end may hold a dead link that it has not noticed: the new one takes its place.
-        if self.hosts[to].links.remove(&me).is_some() {
-            self.input(to, Input::Disconnected(me));
-        }
-        self.links_made += 1;
-        let link = self.links_made;
-        self.hosts[host].links.insert(peer, link);
-        self.hosts[to].links.insert(me, link);
-        self.input(host, Input::Connected(peer));
-        self.input(to, Input::Connected(me));
-    }
-
-    fn disconnect(&mut self, host: usize, peer: NodeId) {
-        let Some(link) = self.hosts[host].links.remove(&peer) else { return };
-        self.at(Duration::ZERO, host, Happening::Input(Input::Disconnected(peer)));
-        let (to, me) = (self.index[&peer], self.hosts[host].id);
-        if self.passes(host, to) {
-            let after = self.latency();
-            self.at(after, to, Happening::Dead { peer: me, link });
-        }
-    }
-
-    /// A stream: in order, nothing lost while the link holds. A frame into a cut is lost with the
-    /// link: the simulation of a connection that is given up before the cut ends.
-    fn send(&mut self, host: usize, to: NodeId, message: Message) {
-        let Some(&link) = self.hosts[host].links.get(&to) else { return };
-        let (target, me) = (self.index[&to], self.hosts[host].id);
-        self.frames += 1;
-        if self.passes(host, target) {
-            // One latency for all of a link keeps the order; jitter comes from the links differing.
-            let after = self.link_latency(link);
-            self.at(after, target, Happening::Frame { from: me, link, message: Box::new(message) });
-        } else {
-            self.at(Duration::from_millis(1_500), host, Happening::Dead { peer: to, link });
-        }
-    }
-
-    fn link_latency(&self, link: u64) -> Duration {
-        let (low, high) = self.settings.latency;
-        let steps = u32::try_from(link % 16).unwrap_or(0);
-        low + (high.saturating_sub(low)) * steps / 16
-    }
-
-    fn datagram(&mut self, host: usize, to: NodeId, bytes: Vec<u8>) {
-        let Some(&link) = self.hosts[host].links.get(&to) else { return };
-        let target = self.index[&to];
-        let lost = self.rng.random_range(0..1_000) < self.settings.loss;
-        if lost || !self.passes(host, target) || self.hosts[target].links.get(&self.hosts[host].id) != Some(&link) {
-            return;
-        }
-        let (from, after) = (self.hosts[host].id, self.latency());
-        self.at(after, target, Happening::Input(Input::Datagram { from, bytes }));
-    }
-
-    // --- The kernel.
-
-    fn ran(&mut self, host: usize, container: ContainerId, life: u64) {
-        let wall_ms = self.wall_ms();
-        let it = &mut self.hosts[host];
-        if it.state == HostState::PowerOff {
-            return;
-        }
-        let pid = it.pids;
-        it.pids += 1;
-        let Some(entry) = it.kernel.get_mut(&container) else { return };
-        entry.pid = Some(pid);
-        entry.started_ms = wall_ms;
-        entry.starts += 1;
-        if it.life == life {
-            self.input(host, Input::Started { container, pid });
-        }
-    }
-
-    fn ended(&mut self, host: usize, container: ContainerId, life: u64) {
-        let it = &mut self.hosts[host];
-        if let Some(entry) = it.kernel.get_mut(&container) {
-            entry.pid = None;
-        }
-        if it.life == life {
-            let exit = Exit { signal: Some(15), ..Exit::default() };
-            self.input(host, Input::Exited { container, exit });
-        }
-    }
-
-    /// A program ends by itself with this code.
-    pub fn crash_container(&mut self, host: usize, container: ContainerId, code: i32) {
-        let Some(entry) = self.hosts[host].kernel.get_mut(&container) else { return };
-        entry.pid = None;
-        let exit = Exit { code: Some(code), ..Exit::default() };
-        self.input(host, Input::Exited { container, exit });
-    }
-
-    // --- What a test does to the cluster.
-
-    /// Switches a machine on, or starts its peer again.
-    ///
-    /// # Panics
-    /// When the node refuses its own disk, which is a bug.
-    pub fn start(&mut self, host: usize) {
-        let (seed, now, wall_ms) = (self.seed, self.now, self.wall_ms());
-        let settings = self.settings;
-        let it = &mut self.hosts[host];
-        assert!(it.node.is_none(), "n{} runs already", host + 1);
-        it.life += 1;
-        it.state = HostState::Up;
-        let found = it.kernel.iter().map(|(id, container)| Found {
-            container: *id,
-            claim: container.claim.clone(),
-            state: match container.pid {
-                Some(pid) => Ok((pid, container.started_ms)),
-                None => Err(Exit { lost: Some("the machine was switched off".to_owned()), ..Exit::default() }),
-            },
-        });
-        let image = ImageRecord { reference: "web:1".to_owned(), digest: image_digest(), size_b: 1 };
-        let config = Config {
-            me: it.id,
-            name: name(&format!("n{}", host + 1)),
-            cluster: self.cluster,
-            generation: it.life,
-            addresses: vec![address(host)],
-            labels: BTreeMap::new(),
-            capacity: settings.capacity,
-            seed: seed32(seed, 0x5e, (host as u64) << 32 | it.life),
-            timings: Timings::default(),
-            sabotage: settings.no_duplicate_resolution.then_some(Sabotage::NoDuplicateResolution).into_iter().collect(),
-        };
-        let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
-        let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
-        it.node = Some(node);
-        self.trace.push(format!("{now:?} n{} starts", host + 1));
-        self.input(host, Input::Woken);
-    }
-
-    /// Kills the peer; its containers go on.
-    pub fn stop_peer(&mut self, host: usize) {
-        self.trace.push(format!("{:?} n{}'s peer is killed", self.now, host + 1));
-        self.hosts[host].peer_dies();
-    }
-
-    /// Cuts the power of a machine.
-    pub fn power_off(&mut self, host: usize) {
-        self.trace.push(format!("{:?} n{} loses power", self.now, host + 1));
-        self.hosts[host].power_off();
-    }
-
-    /// Lets nothing pass between the groups; within each everything passes.
-    pub fn split(&mut self, groups: &[&[usize]]) {
-        self.trace.push(format!("{:?} split {groups:?}", self.now));
-        self.cuts.clear();
-        for (n, from) in groups.iter().enumerate() {
-            for to in groups.iter().enumerate().filter(|(m, _)| *m != n).flat_map(|(_, group)| group.iter()) {
-                self.cuts.extend(from.iter().map(|from| (*from, *to)));
+    /// A text with containers by their names instead of their ids.
+    pub(crate) fn with_names(&mut self, text: &str) -> String {
+        let mut named = String::with_capacity(text.len());
+        for (n, word) in text.split(' ').enumerate() {
+            if n > 0 {
+                named.push(' ');
             }
-        }
-    }
-
-    /// Lets nothing pass from one machine to another; the other way stays open.
-    pub fn cut_one_way(&mut self, from: usize, to: usize) {
-        self.trace.push(format!("{:?} cut n{} -> n{}", self.now, from + 1, to + 1));
-        self.cuts.insert((from, to));
-    }
-
-    /// Everything passes again.
-    pub fn heal(&mut self) {
-        self.trace.push(format!("{:?} heal", self.now));
-        self.cuts.clear();
-    }
-
-    /// Fills or empties a disk.
-    pub fn disk_full(&mut self, host: usize, full: bool) {
-        self.hosts[host].disk_full = full;
-    }
-
-    /// Hands an event to a peer, as the CLI does.
-    pub fn submit(&mut self, host: usize, event: Vec<u8>) -> CommandId {
-        self.commands += 1;
-        let command = CommandId(self.commands);
-        self.input(host, Input::Submit { command, event, durable: 2 });
-        command
-    }
-
-    /// The answer to a submitted event, if it has come.
-    pub fn outcome(&self, command: CommandId) -> Option<&Outcome> {
-        self.outcomes.get(&command)
-    }
-
-    /// Alice applies a deployment through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run, or the deployment is so already.
-    pub fn apply(&mut self, host: usize, of: &str, spec: &Spec) -> CommandId {
-        let time_ms = self.wall_ms();
-        let node = self.hosts[host].node.as_ref().expect("the peer runs");
-        let event = self.alice.apply(node.documents(), of, spec, time_ms).expect("something changes");
-        self.submit(host, event)
-    }
-
-    /// Alice (or bob) sets one group of a deployment through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run, or has no such deployment.
-    pub fn set(&mut self, host: usize, bob: bool, of: &str, group: &str, json: &str) -> CommandId {
-        let time_ms = self.wall_ms();
-        let node = self.hosts[host].node.as_ref().expect("the peer runs");
-        let author = if bob { &mut self.bob } else { &mut self.alice };
-        let event = author.set(node.documents(), of, group, json, time_ms).expect("the deployment is there");
-        self.submit(host, event)
-    }
-
-    /// Alice deletes a deployment through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run, or has no such deployment.
-    pub fn delete(&mut self, host: usize, of: &str) -> CommandId {
-        let time_ms = self.wall_ms();
-        let node = self.hosts[host].node.as_ref().expect("the peer runs");
-        let event = self.alice.delete(node.documents(), of, time_ms).expect("the deployment is there");
-        self.submit(host, event)
-    }
-
-    /// Alice removes a node through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run.
-    pub fn remove_node(&mut self, host: usize, gone: usize) -> CommandId {
-        let gone = self.hosts[gone].id;
-        let node = self.hosts[host].node.as_ref().expect("the peer runs");
-        let event = self.alice.node_remove(node.documents(), gone);
-        self.submit(host, event)
-    }
-
-    // --- What a test looks at.
-
-    /// How many machines there are.
-    pub fn len(&self) -> usize {
-        self.hosts.len()
-    }
-
-    /// Never: there is at least one machine.
-    pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
-    }
-
-    /// The state of a machine.
-    pub fn state(&self, host: usize) -> HostState {
-        self.hosts[host].state
-    }
-
-    /// The mind of a peer that runs.
-    pub fn node(&self, host: usize) -> Option<&Node> {
-        self.hosts[host].node.as_ref()
-    }
-
-    /// What the kernel of a machine runs.
-    pub fn running(&self, host: usize) -> impl Iterator<Item = (&ContainerId, &Container)> {
-        self.hosts[host].kernel.iter().filter(|(_, container)| container.pid.is_some())
-    }
-
-    /// How many copies of each replica of a deployment run on these machines, by the kernels' word.
-    pub fn copies(&self, hosts: &[usize], of: &str) -> BTreeMap<ReplicaId, Vec<(usize, Revision)>> {
-        let mut copies: BTreeMap<ReplicaId, Vec<(usize, Revision)>> = BTreeMap::new();
-        for host in hosts {
-            for (_, container) in self.running(*host) {
-                if container.claim.replica.deployment.as_str() == of {
-                    let of = copies.entry(container.claim.replica.clone()).or_default();
-                    of.push((*host, container.claim.revision));
+            let core = word.trim_end_matches([':', ',', '.', ';']);
+            match core.parse::<ContainerId>() {
+                Ok(id) => {
+                    named.push_str(&self.name_of_container(id));
+                    named.push_str(&word[core.len()..]);
                 }
+                Err(_) => named.push_str(word),
             }
         }
-        copies
-    }
-
-    /// Whether exactly `count` replicas run on these machines, each once.
-    pub fn runs_once(&self, hosts: &[usize], of: &str, count: usize) -> bool {
-        let copies = self.copies(hosts, of);
-        copies.len() == count && copies.values().all(|copies| copies.len() == 1)
-    }
-
-    /// Whether the peers of these machines hold the same documents and plan alike.
-    pub fn agreed(&self, hosts: &[usize]) -> bool {
-        let nodes: Vec<&Node> = hosts.iter().filter_map(|host| self.node(*host)).collect();
-        let Some(first) = nodes.first() else { return false };
-        nodes.len() == hosts.len()
-            && nodes.iter().all(|node| {
-                let docs = node.documents().docs();
-                docs == first.documents().docs()
-                    && docs.iter().all(|doc| node.documents().heads(doc) == first.documents().heads(doc))
-            })
-            && nodes.iter().all(|node| node.plan() == first.plan())
-    }
-
-    /// Whether all these machines believe each other up.
-    pub fn all_up(&self, hosts: &[usize]) -> bool {
-        hosts.iter().all(|host| {
-            self.node(*host).is_some_and(|node| {
-                hosts.iter().all(|other| node.liveness(&self.hosts[*other].id) == Liveness::Up)
-            })
-        })
-    }
-
-    /// The id of a machine's node.
-    pub fn id(&self, host: usize) -> NodeId {
-        self.hosts[host].id
-    }
-
-    /// What happened, as a person reads it: a line each.
-    pub fn trace(&self) -> &[String] {
-        &self.trace
+        named
     }
 }

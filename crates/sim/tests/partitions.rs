@@ -66,7 +66,9 @@ fn both_sides_of_a_split_keep_the_deployment_whole_and_the_heal_leaves_one_copy_
     cluster.heal();
     let level = expect(&mut cluster, Duration::from_secs(10), "heads are equal", |c| c.agreed(&[0, 1, 2]));
     assert!(level <= Duration::from_secs(1), "level after {level:?}");
-    let took = expect(&mut cluster, Duration::from_secs(10), "duplicates are gone", |c| c.runs_once(&[0, 1, 2], "web", 6));
+    let took = expect(&mut cluster, Duration::from_secs(10), "duplicates are gone", |c| {
+        c.runs_once(&[0, 1, 2], "web", 6)
+    });
     assert!(took <= Duration::from_secs(3), "duplicates gone after {took:?}");
 }
 
@@ -139,30 +141,38 @@ fn a_delete_beats_an_update_on_the_other_side() {
     cluster.run_for(Duration::from_secs(10));
     assert_eq!(cluster.running(0).count(), 0);
     cluster.heal();
-    let took = expect(&mut cluster, Duration::from_secs(10), "nothing runs", |c| (0..3).all(|n| c.running(n).count() == 0));
+    let took = expect(&mut cluster, Duration::from_secs(10), "nothing runs", |c| {
+        (0..3).all(|n| c.running(n).count() == 0)
+    });
     assert!(took <= Duration::from_secs(3), "gone after {took:?}");
 }
 
 #[test]
 fn a_node_that_loses_power_is_replaced_in_four_seconds_and_only_its_own_replicas_move() {
     let mut cluster = with_web(3, 6);
-    let before: Vec<_> = [0, 1].iter().flat_map(|n| cluster.running(*n).map(|(id, _)| *id).collect::<Vec<_>>()).collect();
+    let before: Vec<_> =
+        [0, 1].iter().flat_map(|n| cluster.running(*n).map(|(id, _)| *id).collect::<Vec<_>>()).collect();
     cluster.power_off(2);
-    let took = expect(&mut cluster, Duration::from_secs(8), "the others run six", |c| c.runs_once(&[0, 1], "web", 6));
+    let took = expect(&mut cluster, Duration::from_secs(8), "the others run six", |c| {
+        c.runs_once(&[0, 1], "web", 6)
+    });
     assert!(took <= Duration::from_secs(4), "took {took:?}");
-    let after: Vec<_> = [0, 1].iter().flat_map(|n| cluster.running(*n).map(|(id, _)| *id).collect::<Vec<_>>()).collect();
+    let after: Vec<_> =
+        [0, 1].iter().flat_map(|n| cluster.running(*n).map(|(id, _)| *id).collect::<Vec<_>>()).collect();
     assert!(before.iter().all(|id| after.contains(id)), "what ran was not touched");
 }
 
 #[test]
 fn a_peer_that_is_killed_and_back_within_two_seconds_loses_nothing_and_nothing_is_replaced() {
     let mut cluster = with_web(3, 6);
-    let before: Vec<_> = (0..3).flat_map(|n| cluster.running(n).map(|(id, it)| (*id, it.pid)).collect::<Vec<_>>()).collect();
+    let before: Vec<_> =
+        (0..3).flat_map(|n| cluster.running(n).map(|(id, it)| (*id, it.pid)).collect::<Vec<_>>()).collect();
     cluster.stop_peer(1);
     cluster.run_for(Duration::from_secs(2));
     cluster.start(1);
     cluster.run_for(Duration::from_secs(20));
-    let after: Vec<_> = (0..3).flat_map(|n| cluster.running(n).map(|(id, it)| (*id, it.pid)).collect::<Vec<_>>()).collect();
+    let after: Vec<_> =
+        (0..3).flat_map(|n| cluster.running(n).map(|(id, it)| (*id, it.pid)).collect::<Vec<_>>()).collect();
     assert_eq!(before, after, "{}", cluster.trace().join("\n"));
 }
 
@@ -173,7 +183,8 @@ fn a_node_that_boots_cut_off_runs_its_last_share_at_once() {
     cluster.run_for(Duration::from_secs(30));
     cluster.split(&[&[0], &[1, 2]]);
     cluster.start(0);
-    let took = expect(&mut cluster, Duration::from_secs(5), "its two replicas run", |c| c.running(0).count() >= 2);
+    let took =
+        expect(&mut cluster, Duration::from_secs(5), "its two replicas run", |c| c.running(0).count() >= 2);
     assert!(took <= Duration::from_millis(500), "took {took:?}");
 }
 
@@ -203,12 +214,17 @@ fn a_bridge_lets_both_halves_agree_without_a_fight() {
     let before = marks(&cluster);
     cluster.set(0, false, "web", "replicas", r#"{"count":7,"class":"available"}"#);
     expect(&mut cluster, Duration::from_secs(5), "the change crosses the bridge", |c| {
-        c.runs_once(&[0, 1, 2], "web", 7) && c.node(2).unwrap().documents().docs() == c.node(0).unwrap().documents().docs()
+        c.runs_once(&[0, 1, 2], "web", 7)
+            && c.node(2).unwrap().documents().docs() == c.node(0).unwrap().documents().docs()
     });
     cluster.run_for(Duration::from_secs(60));
     assert!(cluster.runs_once(&[0, 1, 2], "web", 7), "{}", cluster.trace().join("\n"));
     let after = marks(&cluster);
-    assert!(before.iter().all(|mark| after.contains(mark)), "nothing was restarted:\n{}", cluster.trace().join("\n"));
+    assert!(
+        before.iter().all(|mark| after.contains(mark)),
+        "nothing was restarted:\n{}",
+        cluster.trace().join("\n")
+    );
 }
 
 #[test]
@@ -308,6 +324,7 @@ fn a_crash_loop_backs_off_and_says_why() {
             cluster.crash_container(host, id, 3);
         }
     }
-    let starts: u32 = (0..3).flat_map(|n| cluster.node(n).unwrap().mine().values().map(|it| it.claim.restarts)).sum();
+    let starts: u32 =
+        (0..3).flat_map(|n| cluster.node(n).unwrap().mine().values().map(|it| it.claim.restarts)).sum();
     assert!((4..=8).contains(&starts), "{starts} restarts in a minute");
 }

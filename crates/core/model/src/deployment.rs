@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 use crate::limits::{
-    ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX, PIDS_MIN,
-    PORTS_MAX, REPLICAS_MAX,
+    ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
+    PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
 use crate::{Capacity, Digest, EventId, LabelKey, Name, Revision};
 
@@ -364,7 +364,10 @@ impl Deployment {
             return Err(invalid("workdir", "an absolute path is needed, like `/srv`"));
         }
         if self.replicas.count > REPLICAS_MAX {
-            return Err(invalid("replicas", format!("{} asked, the limit is {REPLICAS_MAX}", self.replicas.count)));
+            return Err(invalid(
+                "replicas",
+                format!("{} asked, the limit is {REPLICAS_MAX}", self.replicas.count),
+            ));
         }
         let ResourcesGroup { cpu_m, memory_b, pids } = self.resources;
         if !(1..=CPU_M_MAX).contains(&cpu_m) {
@@ -385,7 +388,10 @@ impl Deployment {
             }
         }
         if self.ports.ports.len() > PORTS_MAX {
-            return Err(invalid("ports", format!("{} ports, the limit is {PORTS_MAX}", self.ports.ports.len())));
+            return Err(invalid(
+                "ports",
+                format!("{} ports, the limit is {PORTS_MAX}", self.ports.ports.len()),
+            ));
         }
         let mut seen = std::collections::BTreeSet::new();
         for port in &self.ports.ports {

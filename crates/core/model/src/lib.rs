@@ -19,10 +19,12 @@ mod time;
 
 pub use capacity::Capacity;
 pub use deployment::{
-    Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, PlacementGroup, Port,
-    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, PlacementGroup, Port, PortsGroup,
+    Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
-pub use ids::{ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId};
+pub use ids::{
+    ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
+};
 pub use name::{DocId, LabelKey, Name, NameError};
 pub use record::{ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion};
 pub use time::Time;

@@ -35,8 +35,7 @@ pub enum NameError {
     },
 }
 
-const NAME_RULE: &str =
-    "use a to z, 0 to 9 and `-`, starting and ending with a letter or digit";
+const NAME_RULE: &str = "use a to z, 0 to 9 and `-`, starting and ending with a letter or digit";
 const LABEL_RULE: &str =
     "use letters, digits, `-`, `_`, `.` and `/`, starting and ending with a letter or digit";
 
@@ -203,7 +202,8 @@ mod tests {
         for good in ["a", "web", "web-1", "0", &"a".repeat(63)] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
         }
-        for bad in ["", "..", "a/b", "-a", "a-", "Web", "a.b", "ä", " a", &"a".repeat(64), &"a".repeat(300)] {
+        for bad in ["", "..", "a/b", "-a", "a-", "Web", "a.b", "ä", " a", &"a".repeat(64), &"a".repeat(300)]
+        {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
     }

@@ -29,7 +29,12 @@ impl Node {
             containers: self.mine.values().map(crate::containers::Mine::record).collect(),
             declined: self.declined.clone(),
             images: self.images.values().take(IMAGES_ANNOUNCED_MAX).cloned().collect(),
-            heads: self.documents.docs().into_iter().map(|doc| (doc.clone(), self.some_heads(&doc))).collect(),
+            heads: self
+                .documents
+                .docs()
+                .into_iter()
+                .map(|doc| (doc.clone(), self.some_heads(&doc)))
+                .collect(),
             event_version: EVENT_VERSION,
         }
     }
@@ -73,7 +78,12 @@ impl Node {
     }
 
     /// Sends what the other side has not; always answers, so that it knows that there is no more.
-    pub(crate) fn on_record_digest(&mut self, from: NodeId, versions: &[(NodeId, RecordVersion)], reply: bool) {
+    pub(crate) fn on_record_digest(
+        &mut self,
+        from: NodeId,
+        versions: &[(NodeId, RecordVersion)],
+        reply: bool,
+    ) {
         let mut newer: Vec<NodeRecord> = self.records.newer_than(versions).into_iter().cloned().collect();
         // The other side knows best what it does itself.
         newer.retain(|record| record.node != from);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Capacity, ContainerId, Digest, EventId, ImageRecord, NodeId, Port, ReplicaId, RestartPolicy, Revision, Time,
-    UserId,
+    Capacity, ContainerId, Digest, EventId, ImageRecord, NodeId, Port, ReplicaId, RestartPolicy, Revision,
+    Time, UserId,
 };
 use serde::{Deserialize, Serialize};
 use wire::Message;

@@ -201,7 +201,9 @@ impl Node {
             let mut addresses: Vec<String> =
                 self.records.get(&node).map(|record| record.addresses.clone()).unwrap_or_default();
             if let Some(member) = self.documents.roster().nodes.get(&node) {
-                addresses.extend(member.addresses.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>());
+                addresses.extend(
+                    member.addresses.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>(),
+                );
             }
             if let Some(link) = self.links.get_mut(&node) {
                 link.state = LinkState::Dialling;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use membership::Liveness;
 use model::limits::CONTAINERS_PER_NODE_MAX;
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId, ReplicaId,
-    Revision, Time,
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
+    ReplicaId, Revision, Time,
 };
 use planner::{NodeView, Placement, Rank, View, Wanted};
 use rand::RngExt;
@@ -33,11 +33,17 @@ impl Node {
                 Ok((pid, started_ms)) => {
                     mine.pid = Some(pid);
                     mine.started_ms = Some(started_ms);
-                    let ran = Duration::from_millis(self.wall_ms.saturating_sub(started_ms).try_into().unwrap_or(0));
+                    let ran = Duration::from_millis(
+                        self.wall_ms.saturating_sub(started_ms).try_into().unwrap_or(0),
+                    );
                     mine.healthy = (ran >= self.config.timings.healthy).then_some(true);
                     mine.phase = Phase::Running { since: self.now };
                     let about = about(&mine.claim.replica);
-                    self.notice("container-adopted", Some(about), format!("{container} runs on as process {pid}"));
+                    self.notice(
+                        "container-adopted",
+                        Some(about),
+                        format!("{container} runs on as process {pid}"),
+                    );
                 }
                 Err(exit) => {
                     mine.reason = Some(describe(&exit));
@@ -161,7 +167,8 @@ impl Node {
                 continue;
             }
             let highest = self.claims_of(&replica).map(|(_, record)| record.claim).max().unwrap_or(0);
-            let claim = Claim { replica, revision, revision_number: number, number: highest + 1, run, restarts: 0 };
+            let claim =
+                Claim { replica, revision, revision_number: number, number: highest + 1, run, restarts: 0 };
             let id = self.next_container();
             self.mine.insert(id, Mine::new(id, claim));
             self.changed = true;
@@ -188,7 +195,11 @@ impl Node {
 
     fn decline(&mut self, replica: ReplicaId, revision: Revision, reason: &str) {
         let capacity_version = self.capacity_version;
-        self.notice("declined", Some(about(&replica)), format!("cannot run replica {}: {reason}", replica.ordinal));
+        self.notice(
+            "declined",
+            Some(about(&replica)),
+            format!("cannot run replica {}: {reason}", replica.ordinal),
+        );
         self.declined.retain(|declined| declined.replica != replica || declined.revision != revision);
         if self.declined.len() >= DECLINED_MAX {
             self.declined.remove(0);
@@ -220,7 +231,10 @@ impl Node {
     }
 
     /// Every container known for a replica: this node's own as they are now, the others' as told.
-    fn claims_of<'a>(&'a self, replica: &'a ReplicaId) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
+    fn claims_of<'a>(
+        &'a self,
+        replica: &'a ReplicaId,
+    ) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
         let me = self.config.me;
         let own = self.mine.values().filter(move |mine| mine.claim.replica == *replica);
         let others = self.records.iter().filter(move |record| record.node != me).flat_map(move |record| {
@@ -306,9 +320,11 @@ impl Node {
             // The other one stays, once it says itself that it is well and saw this one.
             let other_is_well = record.state == ContainerState::Running
                 && record.healthy == Some(true)
-                && (node == me || (self.liveness(&node) == Liveness::Up && record.confirms.contains(&mine.id)));
+                && (node == me
+                    || (self.liveness(&node) == Liveness::Up && record.confirms.contains(&mine.id)));
             if other_is_well {
-                let revision = if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
+                let revision =
+                    if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
                 go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
             }
         }
@@ -421,7 +437,11 @@ impl Node {
         from.rotate_left(first);
         let names: Vec<String> = from.iter().map(|node| self.name_of(node)).collect();
         self.fetching.insert(digest, Fetching::Asked);
-        self.notice("image-fetching", None, format!("image {reference} is fetched from {}", names.join(", ")));
+        self.notice(
+            "image-fetching",
+            None,
+            format!("image {reference} is fetched from {}", names.join(", ")),
+        );
         self.out.push(Effect::Fetch { digest, reference: reference.to_owned(), from });
         format!("image {reference} is on its way")
     }
@@ -455,7 +475,11 @@ impl Node {
         }
         let about = about(&mine.claim.replica);
         let ordinal = mine.claim.replica.ordinal;
-        self.notice("container-started", Some(about), format!("replica {ordinal}, {id}: runs as process {pid}"));
+        self.notice(
+            "container-started",
+            Some(about),
+            format!("replica {ordinal}, {id}: runs as process {pid}"),
+        );
         self.changed = true;
         self.dirty = true;
     }
@@ -491,13 +515,21 @@ impl Node {
         if mine.phase == Phase::Stopping {
             mine.phase = Phase::Removing;
             self.out.push(Effect::Remove(id));
-            self.notice("container-stopped", Some(about(&replica)), format!("replica {}, {id}: {reason}", replica.ordinal));
+            self.notice(
+                "container-stopped",
+                Some(about(&replica)),
+                format!("replica {}, {id}: {reason}", replica.ordinal),
+            );
             self.changed = true;
             self.dirty = true;
             return;
         }
         let end = mine.ends_with(exit);
-        self.notice("container-exited", Some(about(&replica)), format!("replica {}, {id}: {reason}", replica.ordinal));
+        self.notice(
+            "container-exited",
+            Some(about(&replica)),
+            format!("replica {}, {id}: {reason}", replica.ordinal),
+        );
         self.fail(id, reason, end);
     }
 
@@ -563,12 +595,14 @@ impl Node {
                 | Phase::Removing => {}
             }
         }
-        let refetch = self.fetching.values().any(|it| matches!(it, Fetching::Failed { until, .. } if *until <= now));
+        let refetch =
+            self.fetching.values().any(|it| matches!(it, Fetching::Failed { until, .. } if *until <= now));
         if refetch {
             self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
             self.dirty = true;
         }
-        let alive: BTreeSet<NodeId> = self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
+        let alive: BTreeSet<NodeId> =
+            self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
         if alive != self.alive {
             self.alive = alive;
             self.dirty = true;
@@ -581,7 +615,9 @@ impl Node {
     pub(crate) fn next_container_wake(&self) -> Option<(Time, &'static str)> {
         let healthy = self.config.timings.healthy;
         let steps = self.mine.values().filter_map(|mine| match mine.phase {
-            Phase::Running { since } if mine.healthy != Some(true) => Some((since + healthy, "a container turns healthy")),
+            Phase::Running { since } if mine.healthy != Some(true) => {
+                Some((since + healthy, "a container turns healthy"))
+            }
             Phase::BackOff { until } => Some((until, "a back-off ends")),
             Phase::Waiting
             | Phase::Starting
@@ -595,8 +631,8 @@ impl Node {
             Fetching::Asked => None,
         });
         let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
-        let alone =
-            (!self.settled).then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
+        let alone = (!self.settled)
+            .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
         steps.chain(fetches).chain(grace).chain(alone).min()
     }
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use document::Documents;
 use membership::{Liveness, Membership, Records};
-use model::{ContainerId, Deployment, Digest, EventId, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, Revision, Time};
+use model::{
+    ContainerId, Deployment, Digest, EventId, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, Revision,
+    Time,
+};
 use planner::{Plan, Planner};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -103,8 +106,7 @@ impl Node {
         for inserted in documents.insert_all(&boot.events) {
             inserted?;
         }
-        let membership =
-            Membership::new(config.me, config.generation, config.seed, config.timings.liveness);
+        let membership = Membership::new(config.me, config.generation, config.seed, config.timings.liveness);
         let mut node = Self {
             rng: ChaCha8Rng::from_seed(config.seed),
             out: Vec::new(),

@@ -148,7 +148,8 @@ impl Node {
             seq
         };
         let deadline = self.now + self.config.timings.durable;
-        let waiting = Waiting { event: id, seq, needed: durable.max(1), on: BTreeSet::new(), deadline, known };
+        let waiting =
+            Waiting { event: id, seq, needed: durable.max(1), on: BTreeSet::new(), deadline, known };
         self.waiting.insert(command, waiting);
         if known {
             let events = self.bytes_of(id).into_iter().collect();
@@ -214,8 +215,12 @@ impl Node {
         self.issued = Seq(self.issued.0 + 1);
         self.synced = self.issued;
         self.documents = without(&self.documents, &lost);
-        let failed: Vec<CommandId> =
-            self.waiting.iter().filter(|(_, waiting)| waiting.seq >= seq).map(|(command, _)| *command).collect();
+        let failed: Vec<CommandId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.seq >= seq)
+            .map(|(command, _)| *command)
+            .collect();
         for command in failed {
             self.waiting.remove(&command);
             let outcome = Outcome::Refused { code: "disk", reason: reason.to_owned() };
@@ -274,7 +279,8 @@ impl Node {
                 }
                 if reply {
                     let bytes = self.membership.push_pull_out();
-                    self.out.push(Effect::Send { to: from, message: Message::Liveness { bytes, reply: false } });
+                    self.out
+                        .push(Effect::Send { to: from, message: Message::Liveness { bytes, reply: false } });
                 }
             }
         }
@@ -289,7 +295,11 @@ impl Node {
         while let Some((sender, bytes)) = queue.pop_front() {
             let verdict = match self.documents.check(&bytes).map(|checked| checked.outcome) {
                 Ok(Verdict::Void { reason }) => {
-                    self.notice("event-void", None, format!("{} sent a void event: {reason}", self.name_of(&sender)));
+                    self.notice(
+                        "event-void",
+                        None,
+                        format!("{} sent a void event: {reason}", self.name_of(&sender)),
+                    );
                     continue;
                 }
                 Ok(Verdict::Applied { .. } | Verdict::Known) => self.documents.insert(&bytes),
@@ -310,7 +320,11 @@ impl Node {
                     self.parked.keep(sender, bytes, lacking);
                 }
                 Err(error) => {
-                    let message = format!("{} sent an event that was not taken: {}", self.name_of(&sender), chain(&error));
+                    let message = format!(
+                        "{} sent an event that was not taken: {}",
+                        self.name_of(&sender),
+                        chain(&error)
+                    );
                     self.notice("event-refused", None, message);
                 }
             }
@@ -330,7 +344,10 @@ impl Node {
         }
         if more {
             let positions: Vec<Position> = docs.iter().map(|doc| self.position(doc, true)).collect();
-            self.after_sync(Effect::Send { to: from, message: Message::Positions { positions, full: false } });
+            self.after_sync(Effect::Send {
+                to: from,
+                message: Message::Positions { positions, full: false },
+            });
         }
     }
 
@@ -413,7 +430,10 @@ impl Node {
             }
         }
         if !positions.is_empty() {
-            self.after_sync(Effect::Send { to: from, message: Message::Positions { positions, full: false } });
+            self.after_sync(Effect::Send {
+                to: from,
+                message: Message::Positions { positions, full: false },
+            });
         }
     }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId, ImageRecord,
-    Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision,
+    Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId,
+    ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision,
 };
 use proptest::prelude::*;
 use wire::{DecodeError, FRAME_BYTES_MAX, Message, Position, decode, encode};
@@ -48,7 +48,11 @@ fn record() -> NodeRecord {
             capacity_version: 3,
             reason: "memory: 1Mi free".into(),
         }],
-        images: vec![ImageRecord { reference: "web:1".into(), digest: Digest::from_bytes([7; 32]), size_b: 12 }],
+        images: vec![ImageRecord {
+            reference: "web:1".into(),
+            digest: Digest::from_bytes([7; 32]),
+            size_b: 12,
+        }],
         heads: BTreeMap::from([(DocId::Cluster, vec![EventId::from_bytes([2; 32])])]),
         event_version: 1,
     }
@@ -90,8 +94,10 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn every_message_reads_back_and_its_bytes_are_those_of_the_golden_file() {
     let golden = include_str!("golden/v1.txt");
-    let made: String =
-        samples().iter().map(|(name, message)| format!("{name} {}\n", hex(&encode(message).unwrap()))).collect();
+    let made: String = samples()
+        .iter()
+        .map(|(name, message)| format!("{name} {}\n", hex(&encode(message).unwrap())))
+        .collect();
     for (_, message) in samples() {
         assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
     }

@@ -165,7 +165,11 @@ impl Client {
             .map_err(|source| ClientError::Broken { peer: self.connect.name(), source })
     }
 
-    fn request(method: Method, path: &str, body: BoxBody<Bytes, io::Error>) -> Request<BoxBody<Bytes, io::Error>> {
+    fn request(
+        method: Method,
+        path: &str,
+        body: BoxBody<Bytes, io::Error>,
+    ) -> Request<BoxBody<Bytes, io::Error>> {
         Request::builder()
             .method(method)
             .uri(path)
@@ -192,7 +196,11 @@ impl Client {
     }
 
     /// POST of a few bytes, answered with a shape.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: impl Into<Bytes>) -> Result<T, ClientError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<T, ClientError> {
         let answer = self.send(Self::request(Method::POST, path, Self::full(body))).await?;
         self.shape(answer).await
     }
@@ -249,7 +257,9 @@ pub fn path(path: &str, query: &[(&str, &str)]) -> String {
                 out.push(byte as char);
             } else {
                 out.push('%');
-                out.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
+                out.extend(
+                    [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+                );
             }
         }
     }

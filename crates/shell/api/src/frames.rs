@@ -97,10 +97,9 @@ pub async fn read_frame(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Ex
         (1, []) => ExecFrame::StdinEnd,
         (2, _) => ExecFrame::Stdout(payload),
         (3, _) => ExecFrame::Stderr(payload),
-        (4, &[a, b, c, d]) => ExecFrame::Resize {
-            rows: u16::from_be_bytes([a, b]),
-            columns: u16::from_be_bytes([c, d]),
-        },
+        (4, &[a, b, c, d]) => {
+            ExecFrame::Resize { rows: u16::from_be_bytes([a, b]), columns: u16::from_be_bytes([c, d]) }
+        }
         (5, &[a, b, c, d]) => ExecFrame::Exit(i32::from_be_bytes([a, b, c, d])),
         (6, text) => ExecFrame::Failed(String::from_utf8_lossy(text).into_owned()),
         _ => return Err(malformed()),

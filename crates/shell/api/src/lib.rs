@@ -17,4 +17,6 @@ pub mod shapes;
 
 pub use client::{Client, ClientError, Connect, Connecting, Connection, UnixSocket, path};
 pub use frames::{ExecFrame, FrameError, read_frame, write_frame};
-pub use server::{Backend, BodyReader, ExecRun, Failure, LineStream, LogsAsk, Requester, router, serve_stream};
+pub use server::{
+    Backend, BodyReader, ExecRun, Failure, LineStream, LogsAsk, Requester, router, serve_stream,
+};

@@ -50,7 +50,8 @@ impl Failure {
     /// A failure with a status, a word for programs and a sentence.
     pub fn new(status: u16, code: &str, error: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = ErrorBody { error: error.into(), code: code.to_owned(), at: None, why: vec![], hint: None };
+        let body =
+            ErrorBody { error: error.into(), code: code.to_owned(), at: None, why: vec![], hint: None };
         Self { status, body: Box::new(body) }
     }
 
@@ -114,19 +115,34 @@ pub trait Backend: Send + Sync + 'static {
     /// `ps`.
     fn ps(&self) -> impl Future<Output = Result<Vec<PsRow>, Failure>> + Send;
     /// Deployments of one namespace, or all.
-    fn deployments(&self, namespace: Option<String>) -> impl Future<Output = Result<Vec<DeploymentRow>, Failure>> + Send;
+    fn deployments(
+        &self,
+        namespace: Option<String>,
+    ) -> impl Future<Output = Result<Vec<DeploymentRow>, Failure>> + Send;
     /// What the author of an event in this document needs.
     fn authoring(&self, doc: String) -> impl Future<Output = Result<Authoring, Failure>> + Send;
     /// Takes an event, durable on `durable` peers if that many can be reached.
     fn submit(&self, event: Bytes, durable: u32) -> impl Future<Output = Result<Submitted, Failure>> + Send;
     /// Past changes.
-    fn history(&self, namespace: Option<String>, deployment: Option<String>) -> impl Future<Output = Result<Vec<HistoryRow>, Failure>> + Send;
+    fn history(
+        &self,
+        namespace: Option<String>,
+        deployment: Option<String>,
+    ) -> impl Future<Output = Result<Vec<HistoryRow>, Failure>> + Send;
     /// Open conflicts.
     fn conflicts(&self) -> impl Future<Output = Result<Vec<ConflictRow>, Failure>> + Send;
     /// What happened on this node, from `after` on.
-    fn notices(&self, after: u64, follow: bool) -> impl Future<Output = Result<LineStream<NoticeRow>, Failure>> + Send;
+    fn notices(
+        &self,
+        after: u64,
+        follow: bool,
+    ) -> impl Future<Output = Result<LineStream<NoticeRow>, Failure>> + Send;
     /// Why placed so.
-    fn explain(&self, namespace: String, deployment: String) -> impl Future<Output = Result<Explain, Failure>> + Send;
+    fn explain(
+        &self,
+        namespace: String,
+        deployment: String,
+    ) -> impl Future<Output = Result<Explain, Failure>> + Send;
     /// Tokens.
     fn tokens(&self) -> impl Future<Output = Result<Vec<TokenRow>, Failure>> + Send;
     /// Users.
@@ -134,15 +150,28 @@ pub trait Backend: Send + Sync + 'static {
     /// Images anywhere in the cluster.
     fn images(&self) -> impl Future<Output = Result<Vec<ImageRow>, Failure>> + Send;
     /// Takes an archive.
-    fn image_load(&self, name: Option<String>, body: BodyReader) -> impl Future<Output = Result<Vec<ImageRow>, Failure>> + Send;
+    fn image_load(
+        &self,
+        name: Option<String>,
+        body: BodyReader,
+    ) -> impl Future<Output = Result<Vec<ImageRow>, Failure>> + Send;
     /// Makes an image of one executable.
-    fn image_binary(&self, name: String, file: String, body: BodyReader) -> impl Future<Output = Result<Vec<ImageRow>, Failure>> + Send;
+    fn image_binary(
+        &self,
+        name: String,
+        file: String,
+        body: BodyReader,
+    ) -> impl Future<Output = Result<Vec<ImageRow>, Failure>> + Send;
     /// One blob: its length and bytes.
     fn blob(&self, digest: String) -> impl Future<Output = Result<(u64, BodyReader), Failure>> + Send;
     /// Logs, merged over the nodes that can be asked.
     fn logs(&self, ask: LogsAsk) -> impl Future<Output = Result<LineStream<LogLine>, Failure>> + Send;
     /// Logs of one container of this node.
-    fn container_logs(&self, id: String, ask: LogsAsk) -> impl Future<Output = Result<LineStream<LogLine>, Failure>> + Send;
+    fn container_logs(
+        &self,
+        id: String,
+        ask: LogsAsk,
+    ) -> impl Future<Output = Result<LineStream<LogLine>, Failure>> + Send;
     /// Runs a program in a container, here or on the node that has it; answers once it is known
     /// that it can be run, with what carries the frames on.
     fn exec(&self, ask: ExecAsk) -> impl Future<Output = Result<ExecRun, Failure>> + Send;
@@ -232,19 +261,30 @@ async fn explain<B: Backend>(State(b): Shared<B>, Query(q): Query<ScopeQuery>) -
     json(answer.await)
 }
 
-async fn submit<B: Backend>(State(b): Shared<B>, Query(q): Query<DurableQuery>, request: Request) -> Response {
+async fn submit<B: Backend>(
+    State(b): Shared<B>,
+    Query(q): Query<DurableQuery>,
+    request: Request,
+) -> Response {
     let answer = async { b.submit(small(request).await?, q.durable.unwrap_or(2)).await };
     json(answer.await)
 }
 
-async fn image_load<B: Backend>(State(b): Shared<B>, Query(q): Query<ImageQuery>, request: Request) -> Response {
+async fn image_load<B: Backend>(
+    State(b): Shared<B>,
+    Query(q): Query<ImageQuery>,
+    request: Request,
+) -> Response {
     json(b.image_load(q.name, reader(request)).await)
 }
 
-async fn image_binary<B: Backend>(State(b): Shared<B>, Query(q): Query<ImageQuery>, request: Request) -> Response {
-    let answer = async {
-        b.image_binary(needed(q.name, "name")?, needed(q.file, "file")?, reader(request)).await
-    };
+async fn image_binary<B: Backend>(
+    State(b): Shared<B>,
+    Query(q): Query<ImageQuery>,
+    request: Request,
+) -> Response {
+    let answer =
+        async { b.image_binary(needed(q.name, "name")?, needed(q.file, "file")?, reader(request)).await };
     json(answer.await)
 }
 

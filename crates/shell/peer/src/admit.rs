@@ -20,7 +20,8 @@ fn why_not(node: &Node, id: TokenId, now_ms: i64) -> Option<String> {
     let roster = node.documents().roster();
     let Some(token) = roster.tokens.get(&id) else {
         return Some(
-            "this token is not known here: it is of another cluster, or was made where this peer cannot see".to_owned(),
+            "this token is not known here: it is of another cluster, or was made where this peer cannot see"
+                .to_owned(),
         );
     };
     let Token { expires_ms, uses, used, revoked, .. } = token;
@@ -35,7 +36,9 @@ fn why_not(node: &Node, id: TokenId, now_ms: i64) -> Option<String> {
         ));
     }
     if used >= uses {
-        return Some(format!("this token is used up ({used} of {uses}); ask for a new one: skerry token create"));
+        return Some(format!(
+            "this token is used up ({used} of {uses}); ask for a new one: skerry token create"
+        ));
     }
     None
 }
@@ -58,7 +61,8 @@ pub(crate) async fn talk(
 ) -> Result<(), TalkError> {
     soon(joining::await_ask(&mut io)).await?;
     let id = TokenId::from_bytes(token);
-    let asked = peer.mind.query(move |node| why_not(node, id, wall_ms()).map_or_else(|| Ok(log(node)), Err)).await;
+    let asked =
+        peer.mind.query(move |node| why_not(node, id, wall_ms()).map_or_else(|| Ok(log(node)), Err)).await;
     let log = match asked {
         Ok(Ok(log)) => log,
         Ok(Err(reason)) => return end(&mut io, &reason).await,

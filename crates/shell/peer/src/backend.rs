@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use api::shapes::{
-    Authoring, ConflictRow, DeploymentRow, ExecAsk, Explain, HistoryRow, ImageRow, LogLine, NodeRow, NoticeRow,
-    PsRow, Status, Submitted, TokenRow, UserRow,
+    Authoring, ConflictRow, DeploymentRow, ExecAsk, Explain, HistoryRow, ImageRow, LogLine, NodeRow,
+    NoticeRow, PsRow, Status, Submitted, TokenRow, UserRow,
 };
 use api::{Backend, BodyReader, ExecRun, Failure, LineStream, LogsAsk};
 use bytes::Bytes;
@@ -40,8 +40,12 @@ fn stopping(_: Stopping) -> Failure {
 
 fn name(text: &str, what: &str) -> Result<Name, Failure> {
     text.parse().map_err(|error: model::NameError| {
-        Failure::new(400, "usage", format!("`{}` is not the name of a {what}", text.chars().take(80).collect::<String>()))
-            .caused_by(&error)
+        Failure::new(
+            400,
+            "usage",
+            format!("`{}` is not the name of a {what}", text.chars().take(80).collect::<String>()),
+        )
+        .caused_by(&error)
     })
 }
 
@@ -105,9 +109,9 @@ impl Backend for Peer {
     }
 
     async fn authoring(&self, doc: String) -> Result<Authoring, Failure> {
-        let doc: DocId = doc
-            .parse()
-            .map_err(|error: model::NameError| Failure::new(400, "usage", "there is no such document").caused_by(&error))?;
+        let doc: DocId = doc.parse().map_err(|error: model::NameError| {
+            Failure::new(400, "usage", "there is no such document").caused_by(&error)
+        })?;
         self.ask(move |node| rows::authoring(node, &doc)).await
     }
 
@@ -128,7 +132,11 @@ impl Backend for Peer {
         }
     }
 
-    async fn history(&self, namespace: Option<String>, deployment: Option<String>) -> Result<Vec<HistoryRow>, Failure> {
+    async fn history(
+        &self,
+        namespace: Option<String>,
+        deployment: Option<String>,
+    ) -> Result<Vec<HistoryRow>, Failure> {
         let namespace = optional(namespace, "namespace")?;
         let deployment = optional(deployment, "deployment")?;
         self.ask(move |node| rows::history(node, namespace.as_ref(), deployment.as_ref())).await
@@ -144,24 +152,27 @@ impl Backend for Peer {
             return Ok(Box::pin(futures_util::stream::iter(notices.after(after))));
         }
         let changes = notices.watch();
-        let stream = futures_util::stream::unfold((after, changes, true), move |(after, mut changes, first)| {
-            let notices = Arc::clone(&notices);
-            async move {
-                if !first {
-                    changes.changed().await.ok()?;
+        let stream =
+            futures_util::stream::unfold((after, changes, true), move |(after, mut changes, first)| {
+                let notices = Arc::clone(&notices);
+                async move {
+                    if !first {
+                        changes.changed().await.ok()?;
+                    }
+                    let rows = notices.after(after);
+                    let last = rows.last().map_or(after, |row| row.seq);
+                    Some((futures_util::stream::iter(rows), (last, changes, false)))
                 }
-                let rows = notices.after(after);
-                let last = rows.last().map_or(after, |row| row.seq);
-                Some((futures_util::stream::iter(rows), (last, changes, false)))
-            }
-        });
+            });
         Ok(Box::pin(stream.flatten()))
     }
 
     async fn explain(&self, namespace: String, deployment: String) -> Result<Explain, Failure> {
         let (space, of) = (name(&namespace, "namespace")?, name(&deployment, "deployment")?);
         let explained = self.ask(move |node| rows::explain(node, &space, &of)).await?;
-        explained.ok_or_else(|| Failure::new(404, "not-found", format!("there is no deployment {namespace}/{deployment}")))
+        explained.ok_or_else(|| {
+            Failure::new(404, "not-found", format!("there is no deployment {namespace}/{deployment}"))
+        })
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRow>, Failure> {
@@ -185,7 +196,12 @@ impl Backend for Peer {
         Ok(self.images_came(loaded.await?).await)
     }
 
-    async fn image_binary(&self, name: String, file: String, body: BodyReader) -> Result<Vec<ImageRow>, Failure> {
+    async fn image_binary(
+        &self,
+        name: String,
+        file: String,
+        body: BodyReader,
+    ) -> Result<Vec<ImageRow>, Failure> {
         let images = Arc::clone(&self.images);
         let mut body = SyncIoBridge::new(body);
         let built = Self::blocking(move || {
@@ -203,7 +219,9 @@ impl Backend for Peer {
             .map_err(|error: model::IdError| Failure::new(400, "usage", "not a digest").caused_by(&error))?;
         let images = Arc::clone(&self.images);
         let (file, length) = Self::blocking(move || {
-            images.open_blob(&digest).map_err(|error| Failure::new(404, "not-found", "no such blob").caused_by(&error))
+            images
+                .open_blob(&digest)
+                .map_err(|error| Failure::new(404, "not-found", "no such blob").caused_by(&error))
         })
         .await?;
         let reader: BodyReader = Box::pin(tokio::fs::File::from_std(file));

@@ -66,11 +66,17 @@ pub(crate) fn scan(runtime: &Runtime) -> Result<(Vec<Found>, Vec<String>), runti
         };
         let state = match it.state {
             Ok(State::Running(running)) => Ok((running.pid, running.started_ms)),
-            Ok(State::Exited(exit)) => Err(Exit { code: exit.code, signal: exit.signal, oom: exit.oom, lost: None }),
+            Ok(State::Exited(exit)) => {
+                Err(Exit { code: exit.code, signal: exit.signal, oom: exit.oom, lost: None })
+            }
             Ok(State::Lost { reason }) => Err(Exit { lost: Some(reason), ..Exit::default() }),
-            Ok(State::Created) => Err(Exit { lost: Some("it was never started".to_owned()), ..Exit::default() }),
+            Ok(State::Created) => {
+                Err(Exit { lost: Some("it was never started".to_owned()), ..Exit::default() })
+            }
             // Another peer's start, cut off: its supervisor ends by itself and is told as lost then.
-            Ok(State::Starting) => Err(Exit { lost: Some("its start was cut off".to_owned()), ..Exit::default() }),
+            Ok(State::Starting) => {
+                Err(Exit { lost: Some("its start was cut off".to_owned()), ..Exit::default() })
+            }
             Err(error) => {
                 strange.push(format!("{}: {}", it.path.display(), chain(&error)));
                 continue;
@@ -82,7 +88,12 @@ pub(crate) fn scan(runtime: &Runtime) -> Result<(Vec<Found>, Vec<String>), runti
 }
 
 impl Keeper {
-    pub(crate) fn new(runtime: Arc<Runtime>, images: Arc<ImageStore>, mind: Mind, cgroup_parent: String) -> Self {
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        images: Arc<ImageStore>,
+        mind: Mind,
+        cgroup_parent: String,
+    ) -> Self {
         let starts = Semaphore::new(STARTS_AT_ONCE_MAX);
         let inner = Arc::new(Inner { runtime, images, mind, cgroup_parent, starts });
         Self { inner, tasks: Arc::default() }
@@ -132,7 +143,12 @@ type Watch = tokio::task::JoinHandle<Exit>;
 
 impl Inner {
     /// The life of one container, to its removal.
-    async fn keep(self: &Arc<Self>, container: ContainerId, mut ops: mpsc::UnboundedReceiver<Op>, runs: bool) {
+    async fn keep(
+        self: &Arc<Self>,
+        container: ContainerId,
+        mut ops: mpsc::UnboundedReceiver<Op>,
+        runs: bool,
+    ) {
         let mut watch: Option<Watch> = runs.then(|| self.watch(container));
         loop {
             let ended = async {
@@ -196,7 +212,9 @@ impl Inner {
     /// The process, or whether another node might do better and why it failed.
     fn start_blocking(&self, container: ContainerId, claim: &Claim) -> Result<u32, (bool, String)> {
         let prepared = self.images.prepare(&claim.run.image).map_err(|error| (true, chain(&error)))?;
-        let spec = self.spec(container, claim, prepared.lower, &prepared.config).map_err(|reason| (false, reason))?;
+        let spec = self
+            .spec(container, claim, prepared.lower, &prepared.config)
+            .map_err(|reason| (false, reason))?;
         self.runtime.write_spec(&spec).map_err(|error| (true, chain(&error)))?;
         match self.runtime.start(&spec.id) {
             Ok(started) => {
@@ -206,7 +224,12 @@ impl Inner {
                 Ok(started.pid)
             }
             Err(error) => {
-                let here_only = matches!(error, StartError::PortTaken { .. } | StartError::PortRefused { .. } | StartError::LimitRefused { .. });
+                let here_only = matches!(
+                    error,
+                    StartError::PortTaken { .. }
+                        | StartError::PortRefused { .. }
+                        | StartError::LimitRefused { .. }
+                );
                 Err((here_only, chain(&error)))
             }
         }
@@ -228,7 +251,10 @@ impl Inner {
         };
         let args: Vec<String> = entrypoint.iter().chain(cmd).cloned().collect();
         if args.is_empty() {
-            return Err(format!("image {} names no program and the deployment gives no `command`", run.reference));
+            return Err(format!(
+                "image {} names no program and the deployment gives no `command`",
+                run.reference
+            ));
         }
         let mut env: BTreeMap<String, String> = BTreeMap::from([(
             "PATH".to_owned(),
@@ -261,7 +287,11 @@ impl Inner {
                 memory_b: run.resources.memory_b,
                 pids: run.resources.pids,
             },
-            ports: run.ports.iter().map(|port| PublishedPort { host: port.host, container: port.container }).collect(),
+            ports: run
+                .ports
+                .iter()
+                .map(|port| PublishedPort { host: port.host, container: port.container })
+                .collect(),
             stop_grace_ms: STOP_GRACE_MS,
             log: LogLimits { file_b_max: LOG_FILE_BYTES_MAX, files_max: LOG_FILES_MAX },
             cgroup_parent: self.cgroup_parent.clone(),
@@ -278,7 +308,8 @@ impl Inner {
         }
         let inner = Arc::clone(self);
         let grace = std::time::Duration::from_millis(STOP_GRACE_MS);
-        let stopped = tokio::task::spawn_blocking(move || inner.runtime.stop(&container.to_string(), grace)).await;
+        let stopped =
+            tokio::task::spawn_blocking(move || inner.runtime.stop(&container.to_string(), grace)).await;
         match stopped {
             Ok(Ok(_)) => {}
             // Its end is told by the watch in any case, when its supervisor is gone too.
@@ -290,7 +321,8 @@ impl Inner {
     async fn remove(self: &Arc<Self>, container: ContainerId) {
         loop {
             let inner = Arc::clone(self);
-            let removed = tokio::task::spawn_blocking(move || inner.runtime.remove(&container.to_string())).await;
+            let removed =
+                tokio::task::spawn_blocking(move || inner.runtime.remove(&container.to_string())).await;
             match removed {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => tracing::warn!(%container, error = chain(&error), "cannot be removed yet"),

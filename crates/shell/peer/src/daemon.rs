@@ -49,6 +49,19 @@ pub enum RunError {
     /// The node's key.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The key of another node: a copy of a folder, or a file that was put back in the wrong place.
+    #[error(
+        "the key {} is that of node {}, and the data folder is that of node {}; nothing was changed",
+        path.display(), found.short(), expected.short()
+    )]
+    OtherKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Whose key it is.
+        found: model::NodeId,
+        /// Whose the folder is.
+        expected: model::NodeId,
+    },
     /// The start counter.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -112,10 +125,17 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
     let _lock = data.lock()?;
     let config = Config::read(dir)?;
     let key = KeyPair::load(&data.key())?;
+    let expected = data.format().node;
+    if key.node_id() != expected {
+        return Err(RunError::OtherKey { path: data.key(), found: key.node_id(), expected });
+    }
     let cluster = data.format().cluster;
     let (journal, recovered) = Journal::open(&data.journal(), cluster)?;
     if recovered.torn_bytes > 0 {
-        tracing::warn!(bytes = recovered.torn_bytes, "the end of the journal was cut off by a crash; nothing acknowledged is lost");
+        tracing::warn!(
+            bytes = recovered.torn_bytes,
+            "the end of the journal was cut off by a crash; nothing acknowledged is lost"
+        );
     }
     let images = Arc::new(ImageStore::open(data.images())?);
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
@@ -128,7 +148,16 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(system("the peer's threads cannot be started"))?;
-    tokio.block_on(serve(Opened { data, config, key, journal, records: recovered.records, images, runtime, generation }))
+    tokio.block_on(serve(Opened {
+        data,
+        config,
+        key,
+        journal,
+        records: recovered.records,
+        images,
+        runtime,
+        generation,
+    }))
 }
 
 struct Opened {
@@ -159,10 +188,15 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     let socket = listen(&data.socket())?;
     let (endpoint, events, incoming) = Endpoint::bind(config.listen, &key, gate, Limits::default()).await?;
     let local = endpoint.local_addr().map_err(system("the mesh port cannot be read"))?;
-    let addresses = if config.advertise.is_empty() { crate::setup::addresses_at(local) } else { config.advertise.clone() };
+    let addresses = if config.advertise.is_empty() {
+        crate::setup::addresses_at(local)
+    } else {
+        config.advertise.clone()
+    };
 
     let (mind, letterbox) = door();
-    let keeper = Keeper::new(Arc::clone(&runtime), Arc::clone(&images), mind.clone(), config.cgroup_parent.clone());
+    let keeper =
+        Keeper::new(Arc::clone(&runtime), Arc::clone(&images), mind.clone(), config.cgroup_parent.clone());
     for found in &containers {
         if found.state.is_ok() {
             keeper.adopt(found.container);
@@ -187,14 +221,8 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     )?;
     let journal = journal_thread(journal, mind.clone())?;
     let fetcher = Fetcher { endpoint: endpoint.clone(), images: Arc::clone(&images), mind: mind.clone() };
-    let hands = Hands {
-        endpoint: endpoint.clone(),
-        journal,
-        keeper,
-        fetcher,
-        notices: Arc::clone(&notices),
-        roster,
-    };
+    let hands =
+        Hands { endpoint: endpoint.clone(), journal, keeper, fetcher, notices: Arc::clone(&notices), roster };
     let thread = letterbox
         .run(node, hands, started, tokio::runtime::Handle::current())
         .map_err(system("the mind's thread cannot be started"))?;
@@ -260,10 +288,7 @@ fn listen(path: &Path) -> Result<tokio::net::UnixListener, RunError> {
 }
 
 /// Owns the journal: takes all that waits, appends it at once, says how it went.
-fn journal_thread(
-    mut journal: Journal,
-    mind: Mind,
-) -> Result<std::sync::mpsc::Sender<Batch>, RunError> {
+fn journal_thread(mut journal: Journal, mind: Mind) -> Result<std::sync::mpsc::Sender<Batch>, RunError> {
     let (sender, batches) = std::sync::mpsc::channel::<Batch>();
     let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
     thread

@@ -52,9 +52,9 @@ fn record(line: &[u8]) -> Option<(i64, u8, bool, &[u8])> {
 impl Peer {
     /// The logs of one container of this node.
     pub(crate) async fn own_logs(&self, id: String, ask: LogsAsk) -> Result<LineStream<LogLine>, Failure> {
-        let container: ContainerId = id
-            .parse()
-            .map_err(|error: model::IdError| Failure::new(400, "usage", "not a container").caused_by(&error))?;
+        let container: ContainerId = id.parse().map_err(|error: model::IdError| {
+            Failure::new(400, "usage", "not a container").caused_by(&error)
+        })?;
         let named = self
             .ask(move |node| {
                 node.mine().get(&container).map(|mine| {
@@ -65,8 +65,14 @@ impl Peer {
         let Some((deployment, ordinal, me)) = named else {
             return Err(Failure::new(404, "not-found", format!("this node has no container {id}")));
         };
-        let source =
-            Source { node: me, node_name: self.name.clone(), container, deployment, ordinal, reachable: true };
+        let source = Source {
+            node: me,
+            node_name: self.name.clone(),
+            container,
+            deployment,
+            ordinal,
+            reachable: true,
+        };
         Ok(self.read(source, &ask))
     }
 
@@ -87,7 +93,9 @@ impl Peer {
                 tracing::debug!(error = words(&error), "a log could not be read on");
             }
         });
-        Box::pin(futures_util::stream::unfold(lines, |mut lines| async { lines.recv().await.map(|it| (it, lines)) }))
+        Box::pin(futures_util::stream::unfold(lines, |mut lines| async {
+            lines.recv().await.map(|it| (it, lines))
+        }))
     }
 
     /// The containers that are asked for, and where they are.
@@ -114,12 +122,15 @@ impl Peer {
                             deployment: replica.deployment.to_string(),
                             ordinal: replica.ordinal,
                             reachable: record.node == me
-                                || (linked.contains(&record.node) && node.liveness(&record.node) != Liveness::Down),
+                                || (linked.contains(&record.node)
+                                    && node.liveness(&record.node) != Liveness::Down),
                         });
                     }
                 }
             }
-            sources.sort_by(|a, b| (&a.deployment, a.ordinal, &a.node_name).cmp(&(&b.deployment, b.ordinal, &b.node_name)));
+            sources.sort_by(|a, b| {
+                (&a.deployment, a.ordinal, &a.node_name).cmp(&(&b.deployment, b.ordinal, &b.node_name))
+            });
             sources
         })
         .await
@@ -132,7 +143,10 @@ impl Peer {
             return self.read(source, ask);
         }
         if !source.reachable {
-            return Box::pin(futures_util::stream::iter([word(&source, "does not answer; its lines are missing")]));
+            return Box::pin(futures_util::stream::iter([word(
+                &source,
+                "does not answer; its lines are missing",
+            )]));
         }
         let mut query = vec![("follow", if ask.follow { "true" } else { "false" })];
         let tail = ask.tail.map(|tail| tail.to_string());
@@ -158,7 +172,11 @@ impl Peer {
         let sources = self.sources(&ask).await?;
         if sources.is_empty() && !ask.follow {
             let of = ask.deployment.as_deref().unwrap_or("anything");
-            return Err(Failure::new(404, "not-found", format!("no node is known to have a container of {of}")));
+            return Err(Failure::new(
+                404,
+                "not-found",
+                format!("no node is known to have a container of {of}"),
+            ));
         }
         if !ask.follow {
             let mut all = Vec::new();
@@ -173,10 +191,17 @@ impl Peer {
         let (sender, lines) = mpsc::channel(LINES_QUEUED_MAX);
         let this = self.share();
         tokio::spawn(async move { this.follow(ask, sources, sender).await });
-        Ok(Box::pin(futures_util::stream::unfold(lines, |mut lines| async { lines.recv().await.map(|it| (it, lines)) })))
+        Ok(Box::pin(futures_util::stream::unfold(lines, |mut lines| async {
+            lines.recv().await.map(|it| (it, lines))
+        })))
     }
 
-    async fn follow(self: Arc<Self>, mut ask: LogsAsk, mut sources: Vec<Source>, sender: mpsc::Sender<LogLine>) {
+    async fn follow(
+        self: Arc<Self>,
+        mut ask: LogsAsk,
+        mut sources: Vec<Source>,
+        sender: mpsc::Sender<LogLine>,
+    ) {
         let mut known: BTreeSet<ContainerId> = BTreeSet::new();
         loop {
             for source in sources {

@@ -45,7 +45,9 @@ impl Peer {
             })
             .await?;
         let Some((on, container, ordinal)) = found else {
-            let which = ask.ordinal.map_or_else(|| "no replica".to_owned(), |ordinal| format!("replica {ordinal} is not"));
+            let which = ask
+                .ordinal
+                .map_or_else(|| "no replica".to_owned(), |ordinal| format!("replica {ordinal} is not"));
             let error = format!("{which} of {of} running on a node that can be reached");
             return Err(Failure::new(404, "not-running", error).hint(format!("skerry ps {}", ask.deployment)));
         };
@@ -58,14 +60,18 @@ impl Peer {
     }
 
     async fn exec_there(&self, on: NodeId, ask: &ExecAsk) -> Result<ExecRun, Failure> {
-        let body = serde_json::to_vec(ask).map_err(|error| Failure::new(500, "bug", "cannot ask on").caused_by(&error))?;
+        let body = serde_json::to_vec(ask)
+            .map_err(|error| Failure::new(500, "bug", "cannot ask on").caused_by(&error))?;
         let upgraded = client(&self.endpoint, on).upgrade(routes::EXEC, body, "skerry-exec").await;
         let mut there = upgraded.map_err(|error| match error {
             api::ClientError::Refused { status, body } => Failure {
-                status: axum::http::StatusCode::from_u16(status).unwrap_or(axum::http::StatusCode::BAD_GATEWAY),
+                status: axum::http::StatusCode::from_u16(status)
+                    .unwrap_or(axum::http::StatusCode::BAD_GATEWAY),
                 body,
             },
-            other => Failure::new(502, "unreachable", "the node that has it does not answer").caused_by(&other),
+            other => {
+                Failure::new(502, "unreachable", "the node that has it does not answer").caused_by(&other)
+            }
         })?;
         Ok(Box::new(move |mut here: Box<dyn Connection>| {
             Box::pin(async move {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::shapes::{
     Amounts, Authoring, ConflictRow, ConflictSide, DeploymentRow, Explain, ExplainNode, ExplainReplica,
-    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeState, PsRow, PsState, Status, TokenRow, Unplaced, UserRow,
+    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeState, PsRow, PsState, Status, TokenRow, Unplaced,
+    UserRow,
 };
 use document::event::{Author, Kind, Role};
 use document::{Action, Scope};
@@ -67,11 +68,8 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         .iter()
         .map(|(id, member)| {
             let record = if *id == me { Some(node.own_record()) } else { node.records().get(id).cloned() };
-            let seen_s = if *id == me {
-                Some(0)
-            } else {
-                node.heard_at(id).map(|at| node.now().since(at).as_secs())
-            };
+            let seen_s =
+                if *id == me { Some(0) } else { node.heard_at(id).map(|at| node.now().since(at).as_secs()) };
             let state = match node.liveness(id) {
                 Liveness::Up => NodeState::Up,
                 Liveness::Suspect => NodeState::Suspect,
@@ -109,7 +107,9 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         labels: BTreeMap::new(),
         addresses: Vec::new(),
     }));
-    rows.sort_by(|a, b| (a.state == NodeState::Removed, &a.name, &a.id).cmp(&(b.state == NodeState::Removed, &b.name, &b.id)));
+    rows.sort_by(|a, b| {
+        (a.state == NodeState::Removed, &a.name, &a.id).cmp(&(b.state == NodeState::Removed, &b.name, &b.id))
+    });
     rows
 }
 
@@ -171,7 +171,9 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
                 restarts: container.restarts,
                 reason: match state {
                     PsState::Lost => Some(format!("{} is down", record.name)),
-                    PsState::Unknown => Some(format!("{} does not answer; the last that was heard is shown", record.name)),
+                    PsState::Unknown => {
+                        Some(format!("{} does not answer; the last that was heard is shown", record.name))
+                    }
                     _ => container.reason.clone(),
                 },
             });
@@ -188,7 +190,9 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
                     reasons.iter().map(|(id, refusal)| format!("{} {refusal}", node.name_of(id))).collect();
                 format!("no node can take it: {}", lines.join("; "))
             }
-            Placement::Start { node: on } | Placement::Keep { node: on, .. } | Placement::KeepOld { node: on, .. } => {
+            Placement::Start { node: on }
+            | Placement::Keep { node: on, .. }
+            | Placement::KeepOld { node: on, .. } => {
                 format!("to be started on {}", node.name_of(on))
             }
             Placement::Replace { new, .. } => format!("to be started on {}", node.name_of(new)),
@@ -209,8 +213,13 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
         });
     }
     rows.sort_by(|a, b| {
-        (&a.namespace, &a.deployment, a.ordinal, &a.node, &a.container)
-            .cmp(&(&b.namespace, &b.deployment, b.ordinal, &b.node, &b.container))
+        (&a.namespace, &a.deployment, a.ordinal, &a.node, &a.container).cmp(&(
+            &b.namespace,
+            &b.deployment,
+            b.ordinal,
+            &b.node,
+            &b.container,
+        ))
     });
     rows
 }
@@ -246,7 +255,10 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 };
                 reasons.filter(|_| of_this).map(|reasons| Unplaced {
                     ordinal: replica.ordinal,
-                    nodes: reasons.iter().map(|(id, refusal)| (node.name_of(id), refusal.to_string())).collect(),
+                    nodes: reasons
+                        .iter()
+                        .map(|(id, refusal)| (node.name_of(id), refusal.to_string()))
+                        .collect(),
                 })
             });
             DeploymentRow {
@@ -257,8 +269,10 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 revision_hash: desired.map(|desired| desired.revision.to_string()),
                 replicas,
                 ready: u32::try_from(ready.len()).unwrap_or(u32::MAX),
-                running: u32::try_from(containers.iter().filter(|it| it.state == ContainerState::Running).count())
-                    .unwrap_or(u32::MAX),
+                running: u32::try_from(
+                    containers.iter().filter(|it| it.state == ContainerState::Running).count(),
+                )
+                .unwrap_or(u32::MAX),
                 groups: view.groups.clone(),
                 conflicts: view.conflicts.iter().map(|conflict| scope_name(&conflict.scope)).collect(),
                 invalid: view.deployment.as_ref().err().map(ToString::to_string),
@@ -420,7 +434,11 @@ pub(crate) fn explain(node: &Node, namespace: &Name, name: &Name) -> Option<Expl
         return Some(Explain {
             namespace: namespace.to_string(),
             deployment: name.to_string(),
-            replicas: vec![ExplainReplica { ordinal: 0, node: None, why: format!("not valid, nothing is started: {why}") }],
+            replicas: vec![ExplainReplica {
+                ordinal: 0,
+                node: None,
+                why: format!("not valid, nothing is started: {why}"),
+            }],
             nodes: Vec::new(),
         });
     };
@@ -450,7 +468,9 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
             Placement::Replace { old: (on, _), new } => {
                 (Some(*on), format!("is being replaced by one on {}", node.name_of(new)))
             }
-            Placement::Start { node: on } => (Some(*on), "is to be started there: most free capacity".to_owned()),
+            Placement::Start { node: on } => {
+                (Some(*on), "is to be started there: most free capacity".to_owned())
+            }
             Placement::Unplaced { .. } => (None, "no node can take it".to_owned()),
         };
         ExplainReplica { ordinal: replica.ordinal, node: on.map(|id| node.name_of(&id)), why }

@@ -158,7 +158,27 @@ fn node_key(dir: &Path) -> Result<KeyPair, InitError> {
     }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(folder(dir))?;
     let path = DataDir::key_in(dir);
-    if path.exists() { Ok(KeyPair::load(&path)?) } else { Ok(KeyPair::create(&path)?) }
+    if path.exists() {
+        return Ok(KeyPair::load(&path)?);
+    }
+    // No key of an earlier try: whatever else is there is not ours, and gets no keys put beside it.
+    if let Some(entry) = foreign_entry(dir).map_err(folder(dir))? {
+        let source = store::CreateError::NotEmpty { dir: dir.to_owned(), entry };
+        return Err(InitError::Folder { dir: dir.to_owned(), source: source.into() });
+    }
+    Ok(KeyPair::create(&path)?)
+}
+
+/// Something in a folder without a key that no earlier try left there.
+fn foreign_entry(dir: &Path) -> io::Result<Option<String>> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?.file_name().to_string_lossy().into_owned();
+        // A file system of its own has this at its root.
+        if entry != "lost+found" {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
 }
 
 /// What others are told to dial.
@@ -206,7 +226,8 @@ fn write_folder(
     events: &[Vec<u8>],
 ) -> Result<(), InitError> {
     let dir = &options.dir;
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| InitError::Folder { dir: dir.clone(), source };
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| InitError::Folder { dir: dir.clone(), source };
     let config = Config {
         listen: options.listen,
         advertise: options.advertise.clone(),
@@ -221,7 +242,8 @@ fn write_folder(
     for some in records.chunks(256) {
         journal.append(some)?;
     }
-    store::atomic_write(&dir.join(Config::FILE), config.to_text().as_bytes()).map_err(|error| failed(error.into()))
+    store::atomic_write(&dir.join(Config::FILE), config.to_text().as_bytes())
+        .map_err(|error| failed(error.into()))
 }
 
 /// Prepares the first node of a new cluster. `user` becomes its first admin.
@@ -278,7 +300,10 @@ pub async fn join(options: &NodeOptions, token: &JoinToken) -> Result<Joined, Jo
                 let via = address.clone();
                 let talk = join_through(options, token, &key, connection, &via);
                 return tokio::time::timeout(JOIN_TALK_MAX, talk).await.unwrap_or_else(|_| {
-                    Err(JoinError::Talk { via, source: TalkError::TooSlow { seconds: JOIN_TALK_MAX.as_secs() } })
+                    Err(JoinError::Talk {
+                        via,
+                        source: TalkError::TooSlow { seconds: JOIN_TALK_MAX.as_secs() },
+                    })
                 });
             }
             Err(DialError::Refused { reason, .. }) => {
@@ -299,7 +324,8 @@ async fn join_through(
 ) -> Result<Joined, JoinError> {
     let talk = |source| JoinError::Talk { via: via.to_owned(), source };
     let foreign = |reason: String| JoinError::Foreign { via: via.to_owned(), reason };
-    let (mut send, mut recv) = connection.open_bi().await.map_err(|error| talk(TalkError::Lost(error.into())))?;
+    let (mut send, mut recv) =
+        connection.open_bi().await.map_err(|error| talk(TalkError::Lost(error.into())))?;
     joining::ask(&mut send).await.map_err(talk)?;
     let log = match joining::read_log(&mut recv).await.map_err(talk)? {
         Ok(log) => log,

@@ -32,7 +32,8 @@ pub(crate) async fn exit_of(runtime: &Arc<Runtime>, id: &str) -> Result<ExitReco
 /// The exit that the supervisor tells; `None` when it ends without a word.
 async fn told_exit(runtime: &Arc<Runtime>, id: &str) -> Result<Option<ExitRecord>, String> {
     let (at, of) = (Arc::clone(runtime), id.to_owned());
-    let opened = tokio::task::spawn_blocking(move || at.watch(&of)).await.map_err(|error| error.to_string())?;
+    let opened =
+        tokio::task::spawn_blocking(move || at.watch(&of)).await.map_err(|error| error.to_string())?;
     let stream = match opened {
         Ok(stream) => stream,
         Err(error) => {

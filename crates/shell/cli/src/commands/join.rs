@@ -23,8 +23,16 @@ pub(crate) async fn run(args: &JoinArgs, context: &Context) -> Result<(), CliErr
     })?;
     let options = args.node.options()?;
     let joined = ::peer::join(&options, &token).await.map_err(|error| {
-        CliError::from_error("join", &error)
-            .hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
+        let said = CliError::from_error("join", &error);
+        match error {
+            ::peer::JoinError::Refused { .. } => {
+                said.hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
+            }
+            ::peer::JoinError::Unreachable { .. } => {
+                said.hint("make a token that names an address which this machine can reach: `skerry token create --address HOST:PORT`")
+            }
+            _ => said,
+        }
     })?;
     let answer = Joined {
         cluster: joined.cluster_name.to_string(),

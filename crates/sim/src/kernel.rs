@@ -1,0 +1,181 @@
+//! The kernels: what really runs, and the rules that no peer may break.
+
+use std::time::Duration;
+
+use model::{Capacity, ContainerId, ReplicaId, Time};
+use node::{Claim, Exit, Input};
+use rand::RngExt;
+
+use crate::host::{Container, HostState};
+use crate::world::{Cluster, Happening};
+
+impl Cluster {
+    pub(crate) fn start_container(&mut self, host: usize, container: ContainerId, claim: Claim) {
+        self.name_of_container(container);
+        let now = self.now;
+        let entry = self.hosts[host].kernel.entry(container).or_insert_with(|| Container {
+            claim: claim.clone(),
+            pid: None,
+            started_ms: 0,
+            started: now,
+            starts: 0,
+            starting: false,
+            stop_asked: false,
+            exit: Exit::default(),
+        });
+        let twice = entry.pid.is_some() || entry.starting;
+        entry.claim = claim;
+        entry.starting = true;
+        entry.stop_asked = false;
+        if twice {
+            let name = self.name_of_container(container);
+            self.violation(format!("n{} starts {name}, which runs", host + 1));
+        }
+        self.at(self.settings.start, host, Happening::Ran(container));
+        self.hold_to_capacity(host);
+    }
+
+    /// The making of a container comes to its end.
+    pub(crate) fn ran(&mut self, host: usize, container: ContainerId) {
+        let (now, wall_ms) = (self.now, self.wall_ms(host));
+        let fails = self.settings.start_failures > 0
+            && self.rng.random_range(0..1_000) < self.settings.start_failures;
+        let it = &mut self.hosts[host];
+        let Some(entry) = it.kernel.get_mut(&container).filter(|entry| entry.starting) else { return };
+        entry.starting = false;
+        if fails {
+            let here_only = self.rng.random_range(0..2) == 0;
+            let reason = "the simulator lets it fail".to_owned();
+            entry.exit = Exit { lost: Some(reason.clone()), ..Exit::default() };
+            return self.input(host, Input::StartFailed { container, here_only, reason });
+        }
+        let pid = it.pids;
+        it.pids += 1;
+        entry.pid = Some(pid);
+        entry.started_ms = wall_ms;
+        entry.started = now;
+        entry.starts += 1;
+        let stop_asked = entry.stop_asked;
+        let replica = entry.claim.replica.clone();
+        self.count(&replica, true);
+        self.input(host, Input::Started { container, pid });
+        if stop_asked {
+            let after = self.between(self.settings.stop);
+            self.at(after, host, Happening::Ended { container, pid });
+        }
+    }
+
+    pub(crate) fn stop_container(&mut self, host: usize, container: ContainerId) {
+        match self.hosts[host].kernel.get_mut(&container) {
+            Some(entry) if entry.starting => entry.stop_asked = true,
+            Some(Container { pid: Some(pid), .. }) => {
+                let pid = *pid;
+                let after = self.between(self.settings.stop);
+                self.at(after, host, Happening::Ended { container, pid });
+            }
+            Some(_) | None => {
+                let exit = Exit { lost: Some("it had ended already".to_owned()), ..Exit::default() };
+                self.at(Duration::from_millis(1), host, Happening::Input(Input::Exited { container, exit }));
+            }
+        }
+    }
+
+    /// A program that was asked to end does so, if it is still that one.
+    pub(crate) fn ended(&mut self, host: usize, container: ContainerId, pid: u32) {
+        if self.hosts[host].kernel.get(&container).is_some_and(|entry| entry.pid == Some(pid)) {
+            self.exits(host, container, Exit { signal: Some(15), ..Exit::default() });
+        }
+    }
+
+    fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
+        let Some(entry) = self.hosts[host].kernel.get_mut(&container) else { return };
+        if entry.pid.take().is_none() {
+            return;
+        }
+        entry.exit = exit.clone();
+        let replica = entry.claim.replica.clone();
+        self.count(&replica, false);
+        self.input(host, Input::Exited { container, exit });
+    }
+
+    /// A program ends by itself with this code.
+    pub fn crash_container(&mut self, host: usize, container: ContainerId, code: i32) {
+        let name = self.name_of_container(container);
+        self.tell(format!("{name} on n{} ends with code {code}", host + 1));
+        self.exits(host, container, Exit { code: Some(code), ..Exit::default() });
+    }
+
+    pub(crate) fn remove_container(&mut self, host: usize, container: ContainerId) {
+        let removed = self.hosts[host].kernel.remove(&container);
+        if let Some(removed) = removed.filter(|it| it.pid.is_some() || it.starting) {
+            if removed.pid.is_some() {
+                self.count(&removed.claim.replica, false);
+            }
+            let name = self.name_of_container(container);
+            self.violation(format!("n{} removes {name}, which runs", host + 1));
+        }
+        self.at(Duration::from_millis(1), host, Happening::Input(Input::Removed(container)));
+    }
+
+    /// The power goes: nothing runs.
+    pub(crate) fn kernel_dies(&mut self, host: usize) {
+        let mut stopped = Vec::new();
+        for container in self.hosts[host].kernel.values_mut() {
+            if container.pid.take().is_some() {
+                container.exit =
+                    Exit { lost: Some("the machine was switched off".to_owned()), ..Exit::default() };
+                stopped.push(container.claim.replica.clone());
+            }
+        }
+        for replica in stopped {
+            self.count(&replica, false);
+        }
+    }
+
+    /// What the containers of a machine use, those that are being made included.
+    pub(crate) fn used(&self, host: usize) -> Capacity {
+        let holding = self.hosts[host].kernel.values().filter(|it| it.pid.is_some() || it.starting);
+        holding.fold(Capacity::default(), |sum, it| sum.plus(&it.claim.run.resources))
+    }
+
+    fn hold_to_capacity(&mut self, host: usize) {
+        let used = self.used(host);
+        if !self.settings.capacity.holds(&used) {
+            let has = self.settings.capacity;
+            self.violation(format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
+        }
+    }
+
+    fn count(&mut self, replica: &ReplicaId, runs: bool) {
+        let copies = self.running.entry(replica.clone()).or_insert(0);
+        if runs {
+            *copies += 1;
+            return;
+        }
+        *copies = copies.checked_sub(1).expect("every start was counted");
+        if *copies == 0
+            && let Some(lost) = self.guarded.get_mut(replica)
+        {
+            lost.get_or_insert(self.now);
+        }
+    }
+
+    /// From now on, what is well must not lose its last copy: [`Cluster::lost_copies`] tells.
+    pub fn guard_copies(&mut self) {
+        let healthy = node::Timings::default().healthy;
+        let now = self.now;
+        self.guarded = self
+            .hosts
+            .iter()
+            .filter(|host| host.state != HostState::PowerOff)
+            .flat_map(|host| host.kernel.values())
+            .filter(|it| it.pid.is_some() && now.since(it.started) >= healthy)
+            .map(|it| (it.claim.replica.clone(), None))
+            .collect();
+    }
+
+    /// Guarded replicas that had no running copy at some moment, and when first.
+    pub fn lost_copies(&self) -> impl Iterator<Item = (&ReplicaId, Time)> {
+        self.guarded.iter().filter_map(|(replica, lost)| lost.map(|at| (replica, at)))
+    }
+}
