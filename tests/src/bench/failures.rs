@@ -76,7 +76,8 @@ pub(crate) fn peer_killed(world: &World, options: &Options, report: &mut Report)
         world.cluster().stop(victim)?;
         let began = now_ns();
         let took = std::thread::scope(|scope| {
-            let starting = scope.spawn(|| world_start(world.cluster(), victim));
+            let cluster = world.cluster();
+            let starting = scope.spawn(move || world_start(cluster, victim));
             let took = world.until_every(Duration::from_millis(2), TAKEOVER_WAIT, || {
                 // It does not answer at first.
                 let now = world.pids(victim).ok();

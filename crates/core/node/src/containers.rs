@@ -135,9 +135,12 @@ impl Mine {
     }
 }
 
+/// Bytes of a reason in a record: a sentence. A full node's record must fit one frame.
+const REASON_BYTES_MAX: usize = 200;
+
 /// A reason, no longer than a record may hold.
 pub(crate) fn short(reason: &str) -> String {
-    reason[..reason.floor_char_boundary(membership::REASON_BYTES_MAX)].to_owned()
+    reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
 }
 
 /// How a container ended, in words.

@@ -11,8 +11,33 @@ use wire::Message;
 use crate::io::Effect;
 use crate::state::Node;
 
-/// Records in one message: a record of a full node is some hundred kilobytes.
-const RECORDS_PER_MESSAGE_MAX: usize = 4;
+/// Containers in the records of one message. With its bounded reasons one takes up to 400 bytes, so
+/// that a message stays under half a frame; one record alone may hold more and still fits.
+const CONTAINERS_PER_MESSAGE_MAX: usize = 1_000;
+
+/// Records in one message.
+const RECORDS_PER_MESSAGE_MAX: usize = 16;
+
+/// Splits records over messages that fit a frame.
+fn in_messages(records: Vec<NodeRecord>) -> Vec<Vec<NodeRecord>> {
+    let mut messages: Vec<Vec<NodeRecord>> = Vec::new();
+    let mut containers = 0;
+    for record in records {
+        let more = record.containers.len();
+        let fits = containers + more <= CONTAINERS_PER_MESSAGE_MAX;
+        match messages.last_mut() {
+            Some(last) if fits && last.len() < RECORDS_PER_MESSAGE_MAX => {
+                last.push(record);
+                containers += more;
+            }
+            _ => {
+                messages.push(vec![record]);
+                containers = more;
+            }
+        }
+    }
+    messages
+}
 
 impl Node {
     /// This node's record, as it is now.
@@ -90,8 +115,7 @@ impl Node {
         if newer.is_empty() && reply {
             self.after_sync(Effect::Send { to: from, message: Message::Records { records: Vec::new() } });
         }
-        for records in newer.chunks(RECORDS_PER_MESSAGE_MAX) {
-            let records = records.to_vec();
+        for records in in_messages(newer) {
             self.after_sync(Effect::Send { to: from, message: Message::Records { records } });
         }
     }
@@ -123,11 +147,12 @@ impl Node {
                 .map(|(doc, _)| doc.clone())
                 .collect();
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
-            for records in fresh.chunks(RECORDS_PER_MESSAGE_MAX) {
-                let message = Message::Records { records: records.to_vec() };
+            for records in in_messages(fresh) {
                 for to in self.push_targets(Some(from)) {
+                    // Nobody is told what only concerns itself.
                     if !records.iter().all(|record| record.node == to) {
-                        self.out.push(Effect::Send { to, message: message.clone() });
+                        let message = Message::Records { records: records.clone() };
+                        self.out.push(Effect::Send { to, message });
                     }
                 }
             }

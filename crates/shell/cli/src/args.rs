@@ -84,8 +84,7 @@ pub(crate) enum Command {
     Delete(commands::delete::DeleteArgs),
     History(commands::history::HistoryArgs),
     Undo(commands::undo::UndoArgs),
-    #[command(subcommand)]
-    Conflicts(commands::conflicts::ConflictsCommand),
+    Conflicts(commands::conflicts::ConflictsArgs),
     Explain(commands::explain::ExplainArgs),
     Validate(commands::validate::ValidateArgs),
     // Looking and reaching in.

@@ -15,6 +15,14 @@ use crate::fields::{Groups, show_group};
 use crate::out::{Format, moment, short};
 
 /// Show or settle concurrent changes
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConflictsArgs {
+    /// What to do [default: ls]
+    #[command(subcommand)]
+    command: Option<ConflictsCommand>,
+}
+
+/// What to do with conflicts
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ConflictsCommand {
     /// List open conflicts: both sides, authors and times, and which is in force
@@ -190,12 +198,12 @@ async fn resolve(rows: &[ConflictRow], args: &ResolveArgs, context: &Context) ->
     carry(context, &client, prepared, args.wait.wanted(), Ask::Person).await
 }
 
-pub(crate) async fn run(command: &ConflictsCommand, context: &Context) -> Result<(), CliError> {
+pub(crate) async fn run(args: &ConflictsArgs, context: &Context) -> Result<(), CliError> {
     let client = connect::client(&context.globals)?;
     let rows: Vec<ConflictRow> = client.get(routes::CONFLICTS).await?;
-    match command {
-        ConflictsCommand::Ls => list(&rows, context),
-        ConflictsCommand::Resolve(args) => resolve(&rows, args, context).await,
+    match &args.command {
+        None | Some(ConflictsCommand::Ls) => list(&rows, context),
+        Some(ConflictsCommand::Resolve(args)) => resolve(&rows, args, context).await,
     }
 }
 

@@ -44,9 +44,12 @@ pub(crate) struct LoadArgs {
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["binary", "rootfs"])))]
 pub(crate) struct BuildArgs {
-    /// Its name
+    /// Its name [default: that of the file or folder]
     #[arg(value_name = "NAME:TAG")]
-    name: String,
+    image: Option<String>,
+    /// The same as an option
+    #[arg(long, short = 't', visible_alias = "tag", value_name = "NAME:TAG", conflicts_with = "image")]
+    name: Option<String>,
     /// Of this executable and, where it is linked dynamically, the libraries that it needs
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
@@ -122,14 +125,22 @@ async fn build(args: &BuildArgs, context: &Context) -> Result<(), CliError> {
     let store = ::image::ImageStore::open(dir.path().join("images")).map_err(|error| failed(&error))?;
     let options =
         ::image::BuildOptions { entrypoint: args.entrypoint.clone(), ..::image::BuildOptions::default() };
+    let source = args.binary.as_ref().or(args.rootfs.as_ref());
+    let name = args.image.clone().or_else(|| args.name.clone()).or_else(|| {
+        let file = source?.canonicalize().ok()?.file_name()?.to_str()?.to_lowercase();
+        Some(file)
+    });
+    let Some(name) = name else {
+        return Err(CliError::usage("the image needs a name, like web:1"));
+    };
     let built = match (&args.binary, &args.rootfs) {
         (Some(binary), _) => {
             let file = binary.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
                 CliError::usage(format!("{} has no file name that an image can have", binary.display()))
             })?;
-            store.build_binary_path(&args.name, file, binary, &options)
+            store.build_binary_path(&name, file, binary, &options)
         }
-        (None, Some(rootfs)) => store.build_rootfs(&args.name, rootfs, &options),
+        (None, Some(rootfs)) => store.build_rootfs(&name, rootfs, &options),
         (None, None) => return Err(CliError::usage("name --binary or --rootfs")),
     }
     .map_err(|error| failed(&error))?;
