@@ -39,6 +39,12 @@ static MANIFESTS: AtomicU32 = AtomicU32::new(0);
 static CLUSTERS: Mutex<usize> = Mutex::new(0);
 static CLUSTER_ENDED: Condvar = Condvar::new();
 
+/// Shown by the harness below the name of the test, if it fails.
+#[allow(clippy::print_stderr, reason = "the harness keeps nothing else")]
+fn tell_with_the_test(words: &str) {
+    eprintln!("{words}");
+}
+
 /// One of so many clusters at a time.
 struct Permit;
 
@@ -135,7 +141,7 @@ impl World {
                 words.extend(["--- ", &name, " shows ", &format!("{row:?}"), "\n"]);
             }
         }
-        std::io::stderr().write_all(words.as_bytes()).expect("stderr is there");
+        tell_with_the_test(&words);
     }
 
     /// A file that lives as long as the test.

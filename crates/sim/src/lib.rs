@@ -23,6 +23,7 @@ mod host;
 mod kernel;
 mod look;
 mod net;
+pub mod scenario;
 pub mod story;
 mod world;
 

@@ -112,7 +112,9 @@ impl Site {
     fn command(&self, user: &str, args: &[&str]) -> Command {
         let mut command = Command::new(self.path("skerry"));
         command.args(args).stdin(Stdio::null()).current_dir(self.folder.path());
-        for name in ["SKERRY_PEER", "SKERRY_YES", "SKERRY_OUTPUT", "SKERRY_LOG", "XDG_CONFIG_HOME", "SUDO_USER"] {
+        for name in
+            ["SKERRY_PEER", "SKERRY_YES", "SKERRY_OUTPUT", "SKERRY_LOG", "XDG_CONFIG_HOME", "SUDO_USER"]
+        {
             command.env_remove(name);
         }
         command
@@ -222,9 +224,18 @@ impl<'a> Node<'a> {
     }
 
     fn options(&self) -> Vec<String> {
-        ["--dir", &self.dir_text(), "--name", &self.name, "--listen", &self.address, "--cgroup-parent", &self.cgroup]
-            .map(str::to_owned)
-            .to_vec()
+        [
+            "--dir",
+            &self.dir_text(),
+            "--name",
+            &self.name,
+            "--listen",
+            &self.address,
+            "--cgroup-parent",
+            &self.cgroup,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     /// `join` of this node, with whatever token.
@@ -270,17 +281,26 @@ impl<'a> Node<'a> {
 
     /// Starts the peer by this command and waits until it answers.
     #[track_caller]
-    pub(crate) fn start_by(&mut self, mut command: Command) {
+    pub(crate) fn start_by(&mut self, command: Command) {
+        let dir = self.dir.clone();
+        self.start_elsewhere(command, |_| dir);
+    }
+
+    /// The same for a peer whose folder is elsewhere for us: `seen` says where, by its process.
+    #[track_caller]
+    pub(crate) fn start_elsewhere(&mut self, mut command: Command, seen: impl FnOnce(u32) -> PathBuf) {
         let log = fs::File::create(self.site.path(&format!("{}.log", self.name))).unwrap();
-        self.peer = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        eventually(LIMIT, || {
+        let peer = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.dir = seen(peer.id());
+        self.peer = Some(peer);
+        let started = eventually(LIMIT, || {
             if let Some(status) = self.peer.as_mut().unwrap().try_wait().unwrap() {
                 return Ok(Err(status));
             }
             let said = self.run(&["status", "-o", "json"]);
             if said.code == 0 { Ok(Ok(())) } else { Err(said.err) }
-        })
-        .unwrap_or_else(|status| panic!("the peer ended with {status}: {}", self.log()));
+        });
+        started.unwrap_or_else(|status| panic!("the peer ended with {status}: {}", self.log()));
     }
 
     pub(crate) fn log(&self) -> String {
@@ -362,7 +382,9 @@ impl<'a> Node<'a> {
 
     /// The containers that have a process, by the kernel.
     #[track_caller]
-    pub(crate) fn containers(&self) -> std::collections::BTreeMap<String, std::collections::BTreeSet<dev::process::Process>> {
+    pub(crate) fn containers(
+        &self,
+    ) -> std::collections::BTreeMap<String, std::collections::BTreeSet<dev::process::Process>> {
         kernel::containers(&self.cgroup).unwrap()
     }
 

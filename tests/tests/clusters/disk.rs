@@ -8,23 +8,13 @@ use e2e::{World, with_cluster};
 
 use super::{lines, quiet};
 
-/// The files of a node's journal, oldest first.
-fn journal(world: &World) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![world.dir("n1")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !["images", "containers"].contains(&name.as_str()) {
-                folders.push(path);
-            } else if name.contains("journal") || path.parent().unwrap().ends_with("journal") {
-                found.push(path);
-            }
-        }
-    }
-    found.retain(|path| path.is_file());
+/// The segments of a node's journal, oldest first.
+fn segments(world: &World) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(world.dir("n1").join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     found.sort();
+    assert!(!found.is_empty(), "the journal has no segment");
     found
 }
 
@@ -35,7 +25,7 @@ fn a_journal_whose_end_was_torn_by_a_power_cut_loses_nothing_that_was_acknowledg
         world.apply("n1", "app", &lines(&quiet(2)));
         let before = world.settled(&["n1"], "app", 2);
         world.stop("n1");
-        let path = journal(world).pop().unwrap();
+        let path = segments(world).pop().unwrap();
         // The beginning of a record that was never synced.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(&[0x17; 11]).unwrap();
         world.start("n1");
@@ -51,7 +41,7 @@ fn a_journal_that_was_damaged_in_its_middle_is_named_and_the_peer_does_not_start
         world.apply("n1", "app", &lines(&quiet(2)));
         let before = world.settled(&["n1"], "app", 2);
         world.stop("n1");
-        let path = journal(world).remove(0);
+        let path = segments(world).remove(0);
         let whole = fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         let middle = bytes.len() / 2;

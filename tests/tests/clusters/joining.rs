@@ -45,6 +45,7 @@ fn a_node_that_joins_late_gets_documents_and_images_and_takes_its_share() {
         world.settled(&["n1", "n2"], "app", 4);
         let late = world.cluster.add_node().unwrap();
         assert_eq!(late, "n3");
+        world.sees("n1", "n3", Liveness::Up);
         world.ok("n1", &["scale", "app=9"]);
         let held = world.settled(&ALL, "app", 9);
         assert!(held.iter().any(|held| held.node == "n3"), "{held:?}");
@@ -82,7 +83,9 @@ fn a_removed_node_is_let_go_its_work_moves_and_its_peer_ends() {
         world.image("n1");
         world.apply("n1", "app", &lines(&quiet(6)));
         world.settled(&ALL, "app", 6);
-        world.ok("n1", &["node", "rm", "n3"]);
+        let refused = world.run("n1", User::Alice, &["node", "rm", "n3"]);
+        assert_eq!(refused.code, Some(1), "a node that is well is not removed by mistake: {refused:?}");
+        world.ok("n1", &["node", "rm", "n3", "--force"]);
         world.settled(&["n1", "n2"], "app", 6);
         world.gone(&["n3"], "app");
         eventually(LIMIT, || {

@@ -35,15 +35,13 @@ fn conflicts(world: &World, node: &str) -> Vec<ConflictRow> {
 fn a_cut_drops_packets_and_each_side_runs_everything() {
     with_cluster(3, |world| {
         world.image("n1");
-        let web = |_: ()| {
-            [
-                "command: [/probe, web]",
-                "replicas: 3",
-                "ports: [\"8080:8080\"]",
-                "resources: {cpu: 50m, memory: 32Mi, pids: 20}",
-            ]
-        };
-        world.apply("n1", "web", &web(()));
+        let web = [
+            "command: [/probe, web]",
+            "replicas: 3",
+            "ports: [\"8080:8080\"]",
+            "resources: {cpu: 50m, memory: 32Mi, pids: 20}",
+        ];
+        world.apply("n1", "web", &web);
         world.settled(&ALL, "web", 3);
         assert!(world.http_between("n1", "n3", 8080).is_ok());
         world.cut("n1,n2/n3");

@@ -157,6 +157,8 @@ pub struct Documents {
     by_name: BTreeMap<Name, u32>,
     places: BTreeMap<EventId, Place>,
     voids: BTreeMap<EventId, Void>,
+    #[cfg(feature = "sabotage")]
+    unverified: bool,
 }
 
 impl Documents {
@@ -179,7 +181,15 @@ impl Documents {
             by_name: BTreeMap::new(),
             places: BTreeMap::new(),
             voids: BTreeMap::new(),
+            #[cfg(feature = "sabotage")]
+            unverified: false,
         }
+    }
+
+    /// Believes every event from now on, whoever signed it.
+    #[cfg(feature = "sabotage")]
+    pub fn verify_nothing(&mut self) {
+        self.unverified = true;
     }
 
     /// The cluster.
@@ -287,6 +297,8 @@ impl Documents {
                 return Ok(Judged::Known { id, doc });
             }
         }
+        #[cfg(feature = "sabotage")]
+        let decode = if self.unverified { crate::event::decode_unverified } else { decode };
         let decoded = decode(stored)?;
         let Decoded { id, body, .. } = &decoded;
         let cluster = match body.kind {

@@ -48,6 +48,9 @@ pub struct Boot {
 pub enum Sabotage {
     /// Duplicates are never resolved.
     NoDuplicateResolution,
+    /// Signatures of events are not looked at.
+    #[cfg(feature = "sabotage")]
+    NoVerification,
 }
 
 /// How long things take. The defaults are for a LAN of small boxes.

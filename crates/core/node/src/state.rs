@@ -103,6 +103,10 @@ impl Node {
     /// or by a newer release.
     pub fn new(config: Config, boot: Boot, now: Time, wall_ms: i64) -> Result<Self, document::InsertError> {
         let mut documents = Documents::new(config.cluster);
+        #[cfg(feature = "sabotage")]
+        if config.sabotage.contains(&crate::settings::Sabotage::NoVerification) {
+            documents.verify_nothing();
+        }
         for inserted in documents.insert_all(&boot.events) {
             inserted?;
         }

@@ -1,0 +1,179 @@
+//! The form of a scenario file. Nothing here is checked but the form; `read` does the rest.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(super) type Text = Spanned<String>;
+pub(super) type Nodes = Vec<Text>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) story: Text,
+    pub(super) nodes: Spanned<usize>,
+    pub(super) seed: u64,
+    #[serde(default)]
+    pub(super) world: World,
+    #[serde(default)]
+    pub(super) step: Vec<Spanned<Step>>,
+}
+
+/// What differs from the usual world.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct World {
+    /// Shortest and longest time of a message on its way.
+    pub(super) latency: Option<[Text; 2]>,
+    /// Datagrams lost, in thousandths.
+    pub(super) loss_permille: Option<Spanned<u32>>,
+    /// How long a container takes to start.
+    pub(super) start: Option<Text>,
+    /// What each node offers.
+    pub(super) cpu_m: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
+    /// Nodes do not run before a step starts them.
+    #[serde(default)]
+    pub(super) switched_off: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    pub(super) at: Text,
+    pub(super) deploy: Option<Deploy>,
+    pub(super) set: Option<Set>,
+    pub(super) scale: Option<Scale>,
+    pub(super) restart: Option<Named>,
+    pub(super) delete: Option<Named>,
+    pub(super) remove_node: Option<RemoveNode>,
+    pub(super) split: Option<Vec<Nodes>>,
+    pub(super) one_way: Option<OneWay>,
+    pub(super) bridge: Option<Bridge>,
+    pub(super) heal: Option<Spanned<bool>>,
+    pub(super) power_off: Option<Nodes>,
+    pub(super) stop_peer: Option<Nodes>,
+    pub(super) start: Option<Nodes>,
+    pub(super) disk_full: Option<Nodes>,
+    pub(super) disk_free: Option<Nodes>,
+    pub(super) remember: Option<Spanned<bool>>,
+    pub(super) expect: Option<Expect>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    pub(super) name: Text,
+    pub(super) replicas: Spanned<u32>,
+    pub(super) through: Text,
+    pub(super) by: Option<Text>,
+    pub(super) cpu_m: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Set {
+    pub(super) name: Text,
+    pub(super) through: Text,
+    pub(super) by: Option<Text>,
+    pub(super) cpu_m: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
+    pub(super) env: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Scale {
+    pub(super) name: Text,
+    pub(super) replicas: Spanned<u32>,
+    pub(super) through: Text,
+    pub(super) by: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    pub(super) name: Text,
+    pub(super) through: Text,
+    pub(super) by: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemoveNode {
+    pub(super) node: Text,
+    pub(super) through: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneWay {
+    pub(super) from: Text,
+    pub(super) to: Text,
+}
+
+/// Two sides that reach one another through others alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bridge {
+    pub(super) between: [Nodes; 2],
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expect {
+    pub(super) within: Text,
+    pub(super) holds: Option<Text>,
+    pub(super) runs_once: Option<RunsOnce>,
+    pub(super) gone: Option<OfName>,
+    pub(super) updated: Option<OfName>,
+    pub(super) runs_with: Option<RunsWith>,
+    pub(super) agreed: Option<Nodes>,
+    pub(super) level: Option<Nodes>,
+    pub(super) all_up: Option<Nodes>,
+    pub(super) conflicts: Option<Conflicts>,
+    pub(super) accepted: Option<Accepted>,
+    pub(super) refused: Option<Text>,
+    pub(super) undisturbed: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunsOnce {
+    pub(super) name: Text,
+    pub(super) replicas: usize,
+    pub(super) on: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfName {
+    pub(super) name: Text,
+    pub(super) on: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunsWith {
+    pub(super) name: Text,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) on: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conflicts {
+    pub(super) name: Text,
+    pub(super) count: usize,
+    pub(super) on: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Accepted {
+    pub(super) disks: u32,
+}

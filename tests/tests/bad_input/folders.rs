@@ -1,0 +1,278 @@
+//! Data folders that are damaged, of a newer release, in use, or not ours: the file is named, the exit
+//! code says so, and not a byte of them is changed.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::path::Path;
+
+use crate::world::{CAPACITY, Node, Site, content, root};
+
+/// A node with some history, whose peer does not run.
+fn prepared(site: &Site) -> Node<'_> {
+    let mut node = site.init_as("ada", "a", CAPACITY);
+    node.start();
+    for _ in 0..3 {
+        node.token(&[]);
+    }
+    node.stop();
+    node
+}
+
+/// Spoils one file, sees that the peer refuses it with these words, and puts it back.
+#[track_caller]
+fn spoilt(node: &Node<'_>, file: &str, spoil: impl FnOnce(&Path, Vec<u8>), words: &[&str]) {
+    let path = node.dir.join(file);
+    let good = fs::read(&path).unwrap();
+    spoil(&path, good.clone());
+    let before = content(&node.dir);
+    let named = path.display().to_string();
+    node.peer_ends().fails(1, &[&["error: ", named.as_str()], words].concat());
+    assert_eq!(content(&node.dir), before, "a file was changed after {file} was spoilt");
+    assert!(!node.socket().exists());
+    fs::write(&path, good).unwrap();
+}
+
+fn cut(to: usize) -> impl FnOnce(&Path, Vec<u8>) {
+    move |path, bytes| fs::write(path, &bytes[..to]).unwrap()
+}
+
+fn cut_off(count: usize) -> impl FnOnce(&Path, Vec<u8>) {
+    move |path, bytes| fs::write(path, &bytes[..bytes.len() - count]).unwrap()
+}
+
+fn flip(at: &'static [usize]) -> impl FnOnce(&Path, Vec<u8>) {
+    move |path, mut bytes| {
+        for at in at {
+            bytes[*at] ^= 1;
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn write(text: &'static str) -> impl FnOnce(&Path, Vec<u8>) {
+    move |path, _| fs::write(path, text).unwrap()
+}
+
+fn remove(path: &Path, _: Vec<u8>) {
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_damaged_journal_is_named_and_left_as_it_is() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let mut node = prepared(&site);
+    let history = {
+        node.start();
+        let history = node.history();
+        node.stop();
+        history
+    };
+    let said = "the journal cannot be used; nothing was changed";
+    let (log, mark) = ("journal/00000001.log", "journal/mark");
+    spoilt(&node, log, cut(0), &[said, "is damaged: it is empty"]);
+    spoilt(&node, log, cut(40), &[said, "is damaged at byte"]);
+    spoilt(&node, log, cut_off(10), &[said, "the file ends, 10 acknowledged bytes are missing"]);
+    spoilt(&node, log, flip(&[3]), &[said, "is damaged at byte 0"]);
+    spoilt(&node, log, flip(&[700]), &[said, "a record's checksum does not match"]);
+    spoilt(&node, log, remove, &[said, "it is missing"]);
+    spoilt(&node, mark, cut(0), &[said, "is damaged: it is empty"]);
+    spoilt(&node, mark, cut(100), &[said, "it has 100 bytes instead of 1024"]);
+    spoilt(&node, mark, flip(&[70, 582]), &[said, "neither of its slots can be read"]);
+    spoilt(&node, mark, remove, &[said, "it is missing"]);
+    // Whole again, it is the same document as before.
+    node.start();
+    assert_eq!(node.history(), history);
+}
+
+#[test]
+fn what_a_power_cut_may_tear_off_is_cut_away_and_nothing_acknowledged_is_lost() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let mut node = prepared(&site);
+    let path = node.dir.join("journal/00000001.log");
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, [&good[..], &[7; 33]].concat()).unwrap();
+    node.start();
+    assert_eq!(node.history().len(), 4);
+    assert!(
+        node.log().contains("the end of the journal was cut off by a crash; nothing acknowledged is lost")
+    );
+    node.stop();
+    assert_eq!(fs::read(&path).unwrap(), good);
+}
+
+#[test]
+fn a_folder_of_a_newer_release_or_with_damaged_settings_is_named_and_left_as_it_is() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let mut node = prepared(&site);
+    let dir = node.dir_text();
+    let newer = |path: &Path, bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap().replace("\"format\": 1", "\"format\": 2, \"more\": []");
+        assert!(text.contains("\"format\": 2"));
+        fs::write(path, text).unwrap();
+    };
+    let before = content(&node.dir);
+    let path = node.dir.join("format.json");
+    let good = fs::read(&path).unwrap();
+    newer(&path, good.clone());
+    node.peer_ends()
+        .fails(1, &[&format!("`{dir}` was made by a newer Skerry: it has format 2, this one reads up to 1")]);
+    fs::write(&path, good).unwrap();
+    assert_eq!(content(&node.dir), before);
+    spoilt(&node, "format.json", write("{\"format\": 0}"), &["is damaged: there is no format 0"]);
+    spoilt(
+        &node,
+        "format.json",
+        write("rubbish"),
+        &["is damaged or not what it should be", "at line 1 column 1"],
+    );
+    spoilt(&node, "format.json", cut(0), &["is damaged or not what it should be"]);
+    spoilt(&node, "generation", write("17 00000000\n"), &["the start counter", "is damaged"]);
+    spoilt(&node, "generation", cut(0), &["the start counter", "is damaged"]);
+    spoilt(&node, "generation", remove, &["the start counter", "is damaged"]);
+    spoilt(&node, "key", write("hello"), &["is not an Ed25519 private key in PKCS#8 PEM form"]);
+    spoilt(&node, "key", cut(0), &["is not an Ed25519 private key in PKCS#8 PEM form"]);
+    spoilt(&node, "key", remove, &["cannot read the key file"]);
+    spoilt(
+        &node,
+        "peer.toml",
+        write("lissten = \"127.0.0.1:1\"\n"),
+        &["is not a valid configuration", "unknown field `lissten`"],
+    );
+    spoilt(&node, "peer.toml", write("listen = 3\n"), &["is not a valid configuration", "line 1, column 10"]);
+    spoilt(&node, "peer.toml", remove, &["cannot be read"]);
+    node.start();
+    assert_eq!(node.history().len(), 4);
+}
+
+#[test]
+fn the_key_or_the_journal_of_another_node_is_refused() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let node = prepared(&site);
+    let other = site.init_as("bob", "f", CAPACITY);
+    let foreign_key = fs::read(other.dir.join("key")).unwrap();
+    let swap = |path: &Path, _| fs::write(path, foreign_key).unwrap();
+    spoilt(
+        &node,
+        "key",
+        swap,
+        &["is that of node", "and the data folder is that of node", "nothing was changed"],
+    );
+    let foreign_mark = fs::read(other.dir.join("journal/mark")).unwrap();
+    let swap = |path: &Path, _| fs::write(path, foreign_mark).unwrap();
+    spoilt(&node, "journal/mark", swap, &["belongs to cluster", "nothing was changed"]);
+}
+
+#[test]
+fn one_data_folder_has_one_peer() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let node = site.node();
+    node.peer_ends()
+        .fails(1, &[&format!("error: `{}` is in use by process {}", node.dir_text(), node.pid())]);
+    // The first one goes on, on its socket.
+    node.token(&[]);
+    let dir = node.dir_text();
+    site.run(&["init", "--dir", &dir, "--name", "x"]).fails(1, &["is already prepared, for node `a`"]);
+    node.token(&[]);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_is_begun() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let node = prepared(&site);
+    let taken = UdpSocket::bind(&node.address).unwrap();
+    let said = format!("the UDP address {} is in use by another program", node.address);
+    node.peer_ends().fails(1, &[&said]);
+    drop(taken);
+    // An address that this machine does not have.
+    let path = node.dir.join("peer.toml");
+    let text = fs::read_to_string(&path).unwrap().replace(&node.address, "203.0.113.7:7440");
+    fs::write(&path, text).unwrap();
+    node.peer_ends().fails(1, &["203.0.113.7:7440"]);
+}
+
+#[test]
+fn a_port_of_zero_is_told_to_others_as_the_one_that_was_bound() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let mut node = site.nothing("a");
+    node.address = "127.0.0.1:0".to_owned();
+    let dir = node.dir_text();
+    site.run(&[
+        "init",
+        "--dir",
+        &dir,
+        "--name",
+        "a",
+        "--listen",
+        "127.0.0.1:0",
+        "--cgroup-parent",
+        &node.cgroup,
+    ])
+    .ok();
+    node.start();
+    let rows: Vec<serde_json::Value> = node.json(&["node", "ls"]);
+    let address = rows[0]["addresses"][0].as_str().unwrap();
+    assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{address}");
+    site.run(&["--peer", address, "status"]).ok();
+}
+
+#[test]
+fn a_folder_that_is_not_ours_or_not_prepared_gets_nothing_put_into_it() {
+    let site = Site::new();
+    let node = site.nothing("photos");
+    node.peer_ends().fails(1, &["is not prepared: run `skerry init` or `skerry join` first"]);
+    assert!(!node.dir.exists());
+    fs::create_dir(&node.dir).unwrap();
+    fs::write(node.dir.join("cat.jpg"), "meow").unwrap();
+    let before = content(&node.dir);
+    let dir = node.dir_text();
+    let said = format!("`{dir}` is not empty: it holds `cat.jpg`");
+    site.run(&["init", "--dir", &dir, "--name", "a"]).fails(1, &["could not be prepared", &said]);
+    assert_eq!(content(&node.dir), before);
+    let file = site.file("file", "");
+    site.run(&["init", "--dir", &file, "--name", "a"]).fails(1, &["could not be prepared"]);
+}
+
+#[test]
+fn a_relative_data_folder_runs_containers_like_any_other() {
+    if !root() {
+        return;
+    }
+    let site = Site::new();
+    let mut node = site.init_as("ada", "a", CAPACITY);
+    let mut command = node.peer_command();
+    command.current_dir(site.path(""));
+    // Like `peer --dir a`, as a person types it.
+    let mut relative = std::process::Command::new(command.get_program());
+    relative.args(["peer", "--dir", "a"]).current_dir(site.path(""));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => relative.env(name, value),
+            None => relative.env_remove(name),
+        };
+    }
+    node.start_by(relative);
+    node.image();
+    node.apply("web", &[]).ok();
+    assert_eq!(node.containers().len(), 1);
+}
