@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::routes;
-use api::shapes::{Applied, DeploymentRow, NodeRow, NodeState as Liveness, PsRow};
+use api::shapes::{Applied, DeploymentRow, NodeRow, NodeState as Liveness, PsRow, Status};
 use dev::http::{self, HttpError};
 use dev::skerry::{Answer, ask};
 use dev::wait::chain;
@@ -224,6 +224,15 @@ impl World {
         held.into_iter().filter(|held| held.deployment() == name).collect()
     }
 
+    /// The containers of one deployment that ran at the same moment: one look takes a while, in which
+    /// one may end and another begin, so those that were there before and after count.
+    #[track_caller]
+    pub fn at_once(&self, name: &str, nodes: &[&str]) -> Vec<Held> {
+        let (mut before, after) = (self.of(name, nodes), self.of(name, nodes));
+        before.retain(|held| after.iter().any(|later| later.id == held.id));
+        before
+    }
+
     /// The deployment as a node's peer sees it.
     pub fn deployment(&self, node: &str, name: &str) -> Result<DeploymentRow, String> {
         let rows: Vec<DeploymentRow> = self.ask(node, routes::DEPLOYMENTS)?;
@@ -322,6 +331,21 @@ impl World {
             let row =
                 rows.iter().find(|row| row.name == other).ok_or(format!("{node} does not know {other}"))?;
             if row.state == wanted { Ok(()) } else { Err(format!("{node} sees {other} as {:?}", row.state)) }
+        });
+    }
+
+    /// Waits until each of these nodes' peers has a live link to every other one, and sees it up.
+    #[track_caller]
+    pub fn linked(&self, nodes: &[&str]) {
+        eventually(LIMIT, || {
+            for node in nodes {
+                let status: Status = self.ask(node, routes::STATUS)?;
+                let up = status.nodes.iter().filter(|row| row.state == Liveness::Up).count();
+                if (status.connected as usize) + 1 < nodes.len() || up < nodes.len() {
+                    return Err(format!("{node} has {} links and sees {up} nodes up", status.connected));
+                }
+            }
+            Ok(())
         });
     }
 

@@ -60,7 +60,7 @@ impl Cluster {
         let config = Config {
             me: it.id,
             name: name(&format!("n{}", host + 1)),
-            cluster: self.cluster,
+            cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
             labels: BTreeMap::new(),

@@ -33,6 +33,8 @@ pub struct Container {
     pub(crate) starting: bool,
     /// It was asked to end while it was being made.
     pub(crate) stop_asked: bool,
+    /// It was asked to end although its node wants the replica: as a duplicate, or replaced.
+    pub(crate) surplus: bool,
     /// How its program ended last.
     pub(crate) exit: Exit,
 }
@@ -53,9 +55,6 @@ pub(crate) struct Host {
     /// any beginning.
     pub(crate) unsynced: Vec<(Seq, Vec<Vec<u8>>)>,
     pub(crate) disk_full: bool,
-    /// After a batch that failed: the last number that is refused with it. The core skips a number
-    /// once it knows.
-    pub(crate) refused: Option<Seq>,
     pub(crate) kernel: BTreeMap<ContainerId, Container>,
     pub(crate) pids: u32,
     /// How far this machine's clock is off.
@@ -81,7 +80,6 @@ impl Host {
             disk: Vec::new(),
             unsynced: Vec::new(),
             disk_full: false,
-            refused: None,
             kernel: BTreeMap::new(),
             pids: 100,
             skew_ms: 0,
@@ -100,7 +98,6 @@ impl Host {
         self.links.clear();
         self.dialling.clear();
         self.wake = None;
-        self.refused = None;
         for container in self.kernel.values_mut().filter(|container| container.starting) {
             container.starting = false;
             container.exit = Exit { lost: Some("its start was cut off".to_owned()), ..Exit::default() };
@@ -113,8 +110,9 @@ impl Host {
         self.unsynced.iter().map(|(_, records)| records.len()).sum()
     }
 
-    /// The first `kept` of them were on disk after all; the others are gone.
+    /// The first `kept` of them were on disk after all, if there was room; the others are gone.
     pub(crate) fn lose_unsynced(&mut self, kept: usize) {
+        let kept = if self.disk_full { 0 } else { kept };
         let records = std::mem::take(&mut self.unsynced).into_iter().flat_map(|(_, records)| records);
         self.disk.extend(records.take(kept));
     }

@@ -21,15 +21,17 @@ impl Cluster {
             starts: 0,
             starting: false,
             stop_asked: false,
+            surplus: false,
             exit: Exit::default(),
         });
         let twice = entry.pid.is_some() || entry.starting;
         entry.claim = claim;
         entry.starting = true;
         entry.stop_asked = false;
+        entry.surplus = false;
         if twice {
             let name = self.name_of_container(container);
-            self.violation(format!("n{} starts {name}, which runs", host + 1));
+            self.violation(&format!("n{} starts {name}, which runs", host + 1));
         }
         self.at(self.settings.start, host, Happening::Ran(container));
         self.hold_to_capacity(host);
@@ -66,8 +68,18 @@ impl Cluster {
     }
 
     pub(crate) fn stop_container(&mut self, host: usize, container: ContainerId) {
-        match self.hosts[host].kernel.get_mut(&container) {
-            Some(entry) if entry.starting => entry.stop_asked = true,
+        let it = &mut self.hosts[host];
+        if let Some(entry) = it.kernel.get_mut(&container) {
+            let replica = &entry.claim.replica;
+            let key = (replica.namespace.clone(), replica.deployment.clone());
+            entry.stop_asked = true;
+            entry.surplus = it.node.as_ref().and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
+                desired.deployment.incarnation == replica.incarnation
+                    && replica.ordinal < desired.deployment.replicas.count
+            });
+        }
+        match self.hosts[host].kernel.get(&container) {
+            Some(entry) if entry.starting => {}
             Some(Container { pid: Some(pid), .. }) => {
                 let pid = *pid;
                 let after = self.between(self.settings.stop);
@@ -93,8 +105,14 @@ impl Cluster {
             return;
         }
         entry.exit = exit.clone();
-        let replica = entry.claim.replica.clone();
-        self.count(&replica, false);
+        let (replica, surplus) = (entry.claim.replica.clone(), entry.surplus);
+        let left = self.count(&replica, false);
+        if surplus
+            && left == 0
+            && let Some(lost) = self.guarded.get_mut(&replica)
+        {
+            lost.get_or_insert(self.now);
+        }
         self.input(host, Input::Exited { container, exit });
     }
 
@@ -112,7 +130,7 @@ impl Cluster {
                 self.count(&removed.claim.replica, false);
             }
             let name = self.name_of_container(container);
-            self.violation(format!("n{} removes {name}, which runs", host + 1));
+            self.violation(&format!("n{} removes {name}, which runs", host + 1));
         }
         self.at(Duration::from_millis(1), host, Happening::Input(Input::Removed(container)));
     }
@@ -142,25 +160,19 @@ impl Cluster {
         let used = self.used(host);
         if !self.settings.capacity.holds(&used) {
             let has = self.settings.capacity;
-            self.violation(format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
+            self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }
     }
 
-    fn count(&mut self, replica: &ReplicaId, runs: bool) {
+    /// How many copies run now.
+    fn count(&mut self, replica: &ReplicaId, runs: bool) -> u32 {
         let copies = self.running.entry(replica.clone()).or_insert(0);
-        if runs {
-            *copies += 1;
-            return;
-        }
-        *copies = copies.checked_sub(1).expect("every start was counted");
-        if *copies == 0
-            && let Some(lost) = self.guarded.get_mut(replica)
-        {
-            lost.get_or_insert(self.now);
-        }
+        *copies = if runs { *copies + 1 } else { copies.checked_sub(1).expect("every start was counted") };
+        *copies
     }
 
-    /// From now on, what is well must not lose its last copy: [`Cluster::lost_copies`] tells.
+    /// From now on, what is well must not lose its last copy as a duplicate, nor by an update:
+    /// [`Cluster::lost_copies`] tells.
     pub fn guard_copies(&mut self) {
         let healthy = node::Timings::default().healthy;
         let now = self.now;
@@ -169,12 +181,12 @@ impl Cluster {
             .iter()
             .filter(|host| host.state != HostState::PowerOff)
             .flat_map(|host| host.kernel.values())
-            .filter(|it| it.pid.is_some() && now.since(it.started) >= healthy)
+            .filter(|it| it.pid.is_some() && !it.stop_asked && now.since(it.started) >= healthy)
             .map(|it| (it.claim.replica.clone(), None))
             .collect();
     }
 
-    /// Guarded replicas that had no running copy at some moment, and when first.
+    /// Guarded replicas whose last copy was stopped although it was wanted, and when first.
     pub fn lost_copies(&self) -> impl Iterator<Item = (&ReplicaId, Time)> {
         self.guarded.iter().filter_map(|(replica, lost)| lost.map(|at| (replica, at)))
     }

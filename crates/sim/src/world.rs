@@ -147,7 +147,7 @@ pub struct Cluster {
     pub(crate) rng: ChaCha8Rng,
     pub(crate) hosts: Vec<Host>,
     pub(crate) index: BTreeMap<NodeId, usize>,
-    pub(crate) cluster: ClusterId,
+    pub(crate) identity: ClusterId,
     /// Directed pairs between which nothing passes.
     pub(crate) cuts: BTreeSet<(usize, usize)>,
     /// Links by number, while both ends hold them.
@@ -206,8 +206,8 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     let uses = u32::try_from(nodes).expect("a simulated cluster is bounded by its roster");
     let event = alice.token(&documents, model::TokenId::from_bytes(token.public()), uses);
     add(&mut documents, event);
-    for n in 1..nodes {
-        let event = keys[n].admit(&documents, &token, info(n));
+    for (n, key) in keys.iter_mut().enumerate().skip(1) {
+        let event = key.admit(&documents, &token, info(n));
         add(&mut documents, event);
     }
     Founding { cluster, log, ids }
@@ -254,7 +254,7 @@ impl Cluster {
             rng: ChaCha8Rng::from_seed(seed32(seed, 0x00, 0)),
             index: ids.iter().enumerate().map(|(n, id)| (*id, n)).collect(),
             hosts,
-            cluster,
+            identity: cluster,
             cuts: BTreeSet::new(),
             wires: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -364,7 +364,7 @@ impl Cluster {
             let it = &mut self.hosts[host];
             it.busy = if it.busy.0 == now { (now, it.busy.1 + 1) } else { (now, 1) };
             if it.busy.1 == INPUTS_PER_INSTANT_MAX {
-                self.violation(format!("n{} takes inputs without end: {input:?}", host + 1));
+                self.violation(&format!("n{} takes inputs without end: {input:?}", host + 1));
             }
             if self.hosts[host].busy.1 > INPUTS_PER_INSTANT_MAX {
                 return;
@@ -433,26 +433,19 @@ impl Cluster {
             }
         }
         if self.outcomes.insert(command, outcome).is_some() {
-            self.violation(format!("n{} answered one request twice", host + 1));
+            self.violation(&format!("n{} answered one request twice", host + 1));
         }
     }
 
     /// The journal is done with a batch. A full disk takes none, nor any that was given before the
-    /// core knew; the core skips a number when it knows.
+    /// core knew of that.
     fn synced(&mut self, host: usize, seq: Seq) {
         let it = &mut self.hosts[host];
         if !it.unsynced.iter().any(|(at, _)| *at == seq) {
             return;
         }
-        if it.refused.is_some_and(|last| seq.0 == last.0 + 1) {
-            it.refused = Some(seq);
-            it.unsynced.retain(|(at, _)| *at != seq);
-            return;
-        }
-        it.refused = None;
         if it.disk_full {
-            it.refused = Some(seq);
-            it.unsynced.retain(|(at, _)| *at != seq);
+            it.unsynced.retain(|(at, _)| *at < seq);
             let reason = "the disk is full".to_owned();
             return self.input(host, Input::PersistFailed { seq, reason });
         }
@@ -468,7 +461,7 @@ impl Cluster {
         self.trace.push(format!("{:>9} {}", format!("{:?}", self.now), line.as_ref()));
     }
 
-    pub(crate) fn violation(&mut self, what: String) {
+    pub(crate) fn violation(&mut self, what: &str) {
         self.tell(format!("VIOLATION {what}"));
         self.violations.push(format!("{:?} {what}", self.now));
     }

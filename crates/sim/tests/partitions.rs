@@ -301,6 +301,52 @@ fn a_full_disk_refuses_events_says_so_and_recovers() {
 }
 
 #[test]
+fn a_refused_change_moves_no_container() {
+    let mut cluster = with_web(3, 3);
+    cluster.disk_full(0, true);
+    let before = cluster.processes();
+    cluster.set(0, false, "web", "replicas", r#"{"count":9,"class":"available"}"#);
+    cluster.delete(0, "web");
+    cluster.run_for(Duration::from_secs(20));
+    assert_eq!(before, cluster.processes(), "{}", cluster.trace().join("\n"));
+}
+
+#[test]
+fn a_node_whose_disk_was_full_catches_up_soon_after_it_has_room() {
+    let mut cluster = with_web(3, 3);
+    cluster.disk_full(0, true);
+    cluster.set(1, false, "web", "replicas", r#"{"count":5,"class":"available"}"#);
+    cluster.run_for(Duration::from_secs(30));
+    assert!(!cluster.same_heads(&[0, 1, 2]), "it cannot have taken it");
+    cluster.disk_full(0, false);
+    expect(&mut cluster, Duration::from_secs(2), "level again", |c| c.agreed(&[0, 1, 2]));
+}
+
+#[test]
+fn no_copy_is_stopped_on_what_a_winner_said_before_it_lost_power() {
+    let settings = Settings { start: Duration::from_millis(2_500), ..Settings::default() };
+    let mut cluster = Cluster::new(7, 3, settings);
+    cluster.run_for(Duration::from_secs(3));
+    cluster.apply(0, "web", &Spec::new(3));
+    cluster.run_for(Duration::from_secs(10));
+    let replica = cluster.running(1).next().expect("each node runs one").1.claim.replica.clone();
+    // Its work is taken over while its peer is dead and its container is not; the winner confirms that.
+    cluster.stop_peer(1);
+    cluster.run_for(Duration::from_secs(20));
+    let winner = [0, 2].into_iter().find(|host| cluster.running(*host).any(|(_, it)| it.claim.replica == replica));
+    let winner = winner.expect("another node took over");
+    // The winner goes too. Both come back; the third still passes on what the winner said in good days.
+    cluster.power_off(winner);
+    cluster.run_for(Duration::from_millis(200));
+    cluster.guard_copies();
+    cluster.start(1);
+    cluster.start(winner);
+    cluster.run_for(Duration::from_secs(30));
+    assert_eq!(cluster.lost_copies().count(), 0, "{}", cluster.trace().join("\n"));
+    assert!(cluster.runs_once(&[0, 1, 2], "web", 3));
+}
+
+#[test]
 fn without_duplicate_resolution_the_checks_of_this_file_fail() {
     let settings = Settings { no_duplicate_resolution: true, ..Settings::default() };
     let mut cluster = Cluster::new(7, 3, settings);

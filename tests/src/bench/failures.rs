@@ -9,7 +9,7 @@ use dev::process::Process;
 use super::Options;
 use super::report::{Report, Series, Target};
 use super::stats::Samples;
-use super::world::{CALM_WAIT, POLL, World, ms, now_ns};
+use super::world::{CALM_WAIT, POLL, World, ms, now_ns, until, until_every};
 
 /// How long a take-over may take before a run is given up.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(30);
@@ -19,7 +19,7 @@ const TAKEOVER_WAIT: Duration = Duration::from_secs(30);
 pub(crate) fn power_loss(world: &World, options: &Options, report: &mut Report) -> Result<()> {
     let series = Series::begin(options)?;
     let [mut each, mut last] = <[Samples; 2]>::default();
-    for run in 0..options.runs(20, 2) {
+    for run in 0..options.runs(14, 2) {
         let name = world.fresh("p7");
         let victim = &world.names[run % world.names.len()];
         let sent = world.create("n1", &name, 6)?;
@@ -30,7 +30,7 @@ pub(crate) fn power_loss(world: &World, options: &Options, report: &mut Report) 
         std::thread::sleep(Duration::from_millis(2_000 + 137 * (run as u64 % 7)));
         let began = now_ns();
         world.cluster().kill(victim)?;
-        let marks = world.until(TAKEOVER_WAIT, || {
+        let marks = until(TAKEOVER_WAIT, || {
             let marks = world.marks(&name, began)?;
             Ok((marks.len() >= lost.len()).then_some(marks))
         })?;
@@ -67,7 +67,7 @@ pub(crate) fn peer_killed(world: &World, options: &Options, report: &mut Report)
     let [mut adopted, mut restarts, mut replacements] = <[Samples; 3]>::default();
     for run in 0..options.runs(40, 3) {
         let victim = &world.names[run % world.names.len()];
-        let before = world.until(TAKEOVER_WAIT, || {
+        let before = until(TAKEOVER_WAIT, || {
             let pids = world.pids(victim)?;
             Ok((pids.len() == world.running(victim)?).then_some(pids))
         })?;
@@ -78,7 +78,7 @@ pub(crate) fn peer_killed(world: &World, options: &Options, report: &mut Report)
         let took = std::thread::scope(|scope| {
             let cluster = world.cluster();
             let starting = scope.spawn(move || world_start(cluster, victim));
-            let took = world.until_every(Duration::from_millis(2), TAKEOVER_WAIT, || {
+            let took = until_every(Duration::from_millis(2), TAKEOVER_WAIT, || {
                 // It does not answer at first.
                 let now = world.pids(victim).ok();
                 Ok((now.as_ref() == Some(&before)).then(|| ms(began, now_ns())))
@@ -96,6 +96,10 @@ pub(crate) fn peer_killed(world: &World, options: &Options, report: &mut Report)
         {
             restarts.push(gone as f64);
             replacements.push(world.marks(&name, asked)?.len() as f64);
+        }
+        for mark in world.marks(&name, asked)? {
+            let after = ms(asked, mark.ns);
+            report.note(format!("P8 run {run}, peer of {victim} killed: {mark:?} after {after:.0} ms"));
         }
     }
     report.add(
@@ -158,7 +162,7 @@ pub(crate) fn cut_off(world: &World, options: &Options, report: &mut Report) -> 
         world.cluster().kill("n3")?;
         let began = now_ns();
         world.cluster().start("n3")?;
-        let marks = world.until(TAKEOVER_WAIT, || {
+        let marks = until(TAKEOVER_WAIT, || {
             let mut marks = world.marks(&keep, began)?;
             marks.retain(|mark| mark.node == "n3");
             Ok((marks.len() >= share).then_some(marks))
@@ -168,7 +172,7 @@ pub(crate) fn cut_off(world: &World, options: &Options, report: &mut Report) -> 
         }
         world.cluster().heal()?;
         world.whole()?;
-        world.until(CALM_WAIT, || Ok((world.running_everywhere()? == 6).then_some(())))?;
+        until(CALM_WAIT, || Ok((world.running_everywhere()? == 6).then_some(())))?;
         // The heal's verdicts are final only once everybody has been healthy for a while.
         std::thread::sleep(Duration::from_secs(2));
     }
@@ -197,16 +201,15 @@ pub(crate) fn heal(world: &World, options: &Options, report: &mut Report) -> Res
         std::thread::sleep(Duration::from_millis(1_500));
         world.cut(&[&["n1", "n2"], &["n3"]])?;
         let on_majority = || -> Result<usize> { Ok(world.running("n1")? + world.running("n2")?) };
-        world
-            .until(TAKEOVER_WAIT, || Ok((on_majority()? == 6 && world.running("n3")? == 6).then_some(())))?;
+        until(TAKEOVER_WAIT, || Ok((on_majority()? == 6 && world.running("n3")? == 6).then_some(())))?;
         world.delete("n1", &gone)?;
         world.create("n3", &aside, 0)?;
-        world.until(CALM_WAIT, || Ok((on_majority()? == 3).then_some(())))?;
+        until(CALM_WAIT, || Ok((on_majority()? == 3).then_some(())))?;
         std::thread::sleep(Duration::from_millis(1_500 + 211 * (run as u64 % 5)));
         let began = now_ns();
         world.cluster().heal()?;
         let [mut equal, mut single, mut none] = [None; 3];
-        world.until(CALM_WAIT, || {
+        until(CALM_WAIT, || {
             let now = |it: &mut Option<f64>| *it = it.or(Some(ms(began, now_ns())));
             if equal.is_none() && world.heads_equal()?.is_some() {
                 now(&mut equal);

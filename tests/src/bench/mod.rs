@@ -101,11 +101,12 @@ pub(crate) fn main() -> ExitCode {
     // What was measured before an error is worth showing.
     let shown = report.show();
     let written = if options.write { report.write() } else { Ok(()) };
+    let mut code = ExitCode::SUCCESS;
     for error in [ended.err(), shown.err(), written.err()].into_iter().flatten() {
         say(format_args!("error: {error:#}"));
-        return ExitCode::FAILURE;
+        code = ExitCode::FAILURE;
     }
-    ExitCode::SUCCESS
+    code
 }
 
 fn listen_for_signals() -> Result<()> {

@@ -94,7 +94,7 @@ pub(crate) struct Report {
 /// As many digits as say something.
 fn short(value: f64) -> String {
     match value {
-        it if it == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         it if it.abs() >= 100.0 => format!("{it:.0}"),
         it if it.abs() >= 10.0 => format!("{it:.1}"),
         it => {

@@ -15,8 +15,11 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use super::report::{Report, Series, Target};
 use super::stats::Samples;
-use super::world::{CALM_WAIT, World, ms, now_ns};
+use super::world::{CALM_WAIT, World, ms, now_ns, until_every};
 use super::{Options, go_on};
+
+/// Between two events: what peers tell each other about the one before is over by then.
+const GAP: Duration = Duration::from_millis(1_500);
 
 /// How long an event may take before a run is given up.
 const SPREAD_WAIT: Duration = Duration::from_secs(20);
@@ -69,7 +72,8 @@ pub(crate) fn last_peer(world: &World, options: &Options, report: &mut Report) -
     for run in 0..options.runs(50, 5) {
         go_on()?;
         let at = run * 7 % world.names.len();
-        journals.written(Instant::now() + Duration::from_millis(300))?;
+        std::thread::sleep(GAP);
+        journals.written(Instant::now())?;
         let pids = world.names.iter().map(|node| world.peer(node)).collect::<Result<Vec<u32>>>()?;
         let bytes = || -> Result<u64> { pids.iter().map(|pid| super::machine::bytes_sent(*pid)).sum() };
         let before = bytes()?;
@@ -89,7 +93,7 @@ pub(crate) fn last_peer(world: &World, options: &Options, report: &mut Report) -
         }
         #[expect(clippy::cast_precision_loss, reason = "some KiB")]
         sent.push((bytes()? - before) as f64 / 1024.0);
-        world.until_every(Duration::from_millis(5), CALM_WAIT, || world.heads_equal())?;
+        until_every(Duration::from_millis(5), CALM_WAIT, || world.heads_equal())?;
         // The submitter's own is not on the way to anybody.
         let mut others = Samples::default();
         for (_, time) in times.iter().enumerate().filter(|(index, _)| *index != at) {

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::Options;
 use super::report::{Report, Series, Target};
 use super::stats::Samples;
-use super::world::{CALM_WAIT, World, ms, now_ns};
+use super::world::{CALM_WAIT, World, ms, now_ns, until_every};
 
 /// How long one start may take before a run is given up.
 const START_WAIT: Duration = Duration::from_secs(20);
@@ -42,17 +42,18 @@ pub(crate) fn first_instruction(world: &World, options: &Options, report: &mut R
     report.add("P2b HTTP request → durable ack, socket", "ms", &ack, Target::NONE, series)
 }
 
-/// P2: a command as a person types it, from the start of its process to its end.
+/// P2: a command as a person types it, from the start of its process to its end. It changes a label,
+/// which no container has to be replaced for.
 pub(crate) fn command_line(world: &World, options: &Options, report: &mut Report) -> Result<()> {
     let name = world.fresh("p2");
-    world.create("n1", &name, 0)?;
+    world.create("n1", &name, 1)?;
     let scratch = tempfile::tempdir()?;
     let manifest = scratch.path().join("app.yaml");
     let series = Series::begin(options)?;
     let (mut apply, mut version) = (Samples::default(), Samples::default());
     for run in 0..options.runs(60, 5) {
         let text = format!(
-            "deployments:\n  - name: {name}\n    image: mark:1\n    replicas: 0\n    env: {{RUN: \"{run}\"}}\n    \
+            "deployments:\n  - name: {name}\n    image: mark:1\n    replicas: 1\n    labels: {{run: \"{run}\"}}\n    \
              resources: {{cpu: 50m, memory: 16Mi, pids: 8}}\n"
         );
         std::fs::write(&manifest, text)?;
@@ -85,6 +86,7 @@ pub(crate) fn command_line(world: &World, options: &Options, report: &mut Report
         }
     }
     world.delete("n1", &name)?;
+    world.calm()?;
     report.add("P2 `skerry apply --detach` → ended, durable", "ms", &apply, Target::p50(15.0), series)?;
     report.add(
         "P2c of that, a process that only starts (`skerry version`)",
@@ -107,7 +109,7 @@ pub(crate) fn scale(world: &World, options: &Options, report: &mut Report) -> Re
         world.await_marks(&name, sent.at_ns, 1, START_WAIT)?;
         let sent = world.scale("n1", &name, u32::try_from(COUNT)?)?;
         // Rarely: two cores have enough to do.
-        let marks = world.until_every(Duration::from_millis(50), START_WAIT, || {
+        let marks = until_every(Duration::from_millis(50), START_WAIT, || {
             let marks = world.marks(&name, sent.at_ns)?;
             Ok((marks.len() >= COUNT - 1).then_some(marks))
         })?;
@@ -119,7 +121,7 @@ pub(crate) fn scale(world: &World, options: &Options, report: &mut Report) -> Re
         // Their peers have said that they run, and the machine rests.
         std::thread::sleep(Duration::from_secs(1));
         let sent = world.delete("n1", &name)?;
-        world.until_every(Duration::from_millis(10), CALM_WAIT, || {
+        until_every(Duration::from_millis(10), CALM_WAIT, || {
             Ok((world.running_everywhere()? == 0).then_some(()))
         })?;
         stop.push(ms(sent.at_ns, now_ns()));

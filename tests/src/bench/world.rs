@@ -110,6 +110,30 @@ fn compile(dir: &Path) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Looks until there is something.
+pub(crate) fn until<T>(limit: Duration, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    until_every(POLL, limit, look)
+}
+
+/// The same, looking as often as `poll` says.
+pub(crate) fn until_every<T>(
+    poll: Duration,
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        go_on()?;
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if began.elapsed() > limit {
+            bail!("waited for {} s", limit.as_secs());
+        }
+        std::thread::sleep(poll);
+    }
+}
+
 impl World {
     /// Brings a cluster up, and runs the probe once on each node, so that its image is there.
     pub(crate) fn new(options: &Options, nodes: usize) -> Result<Self> {
@@ -311,35 +335,11 @@ impl World {
         count: usize,
         limit: Duration,
     ) -> Result<Vec<Mark>> {
-        self.until(limit, || {
+        until(limit, || {
             let marks = self.marks(deployment, since_ns)?;
             Ok((marks.len() >= count).then_some(marks))
         })
         .with_context(|| format!("{count} containers of {deployment} did not begin"))
-    }
-
-    /// Looks until there is something.
-    pub(crate) fn until<T>(&self, limit: Duration, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        self.until_every(POLL, limit, look)
-    }
-
-    pub(crate) fn until_every<T>(
-        &self,
-        poll: Duration,
-        limit: Duration,
-        mut look: impl FnMut() -> Result<Option<T>>,
-    ) -> Result<T> {
-        let began = Instant::now();
-        loop {
-            go_on()?;
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            if began.elapsed() > limit {
-                bail!("waited for {} s", limit.as_secs());
-            }
-            std::thread::sleep(poll);
-        }
     }
 
     /// Containers with a process on a node, by the kernel.
@@ -374,7 +374,7 @@ impl World {
 
     /// Waits until nothing runs anywhere and every folder of a container is gone.
     pub(crate) fn calm(&self) -> Result<()> {
-        self.until_every(Duration::from_millis(10), CALM_WAIT, || {
+        until_every(Duration::from_millis(10), CALM_WAIT, || {
             for node in &self.names {
                 let containers = self.dir.join(node).join("containers");
                 if fs::read_dir(&containers)?.next().is_some() {
@@ -389,7 +389,7 @@ impl World {
     /// Waits until every peer sees every other one and their documents stand at the same heads.
     pub(crate) fn whole(&self) -> Result<()> {
         self.cluster().together()?;
-        self.until_every(Duration::from_millis(20), CALM_WAIT, || self.heads_equal()).context("heads differ")
+        until_every(Duration::from_millis(20), CALM_WAIT, || self.heads_equal()).context("heads differ")
     }
 
     /// Whether all nodes stand at the same heads of the default namespace.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::world::{CAPACITY, Node, Site, content, root};
@@ -21,15 +22,35 @@ fn prepared(site: &Site) -> Node<'_> {
 /// Spoils one file, sees that the peer refuses it with these words, and puts it back.
 #[track_caller]
 fn spoilt(node: &Node<'_>, file: &str, spoil: impl FnOnce(&Path, Vec<u8>), words: &[&str]) {
+    spoilt_but_for(node, file, spoil, words, &[]);
+}
+
+/// The same, where some other files may be written: what they hold means the same as before.
+#[track_caller]
+fn spoilt_but_for(
+    node: &Node<'_>,
+    file: &str,
+    spoil: impl FnOnce(&Path, Vec<u8>),
+    words: &[&str],
+    written: &[&str],
+) {
     let path = node.dir.join(file);
-    let good = fs::read(&path).unwrap();
+    let (good, mode) = (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().permissions());
     spoil(&path, good.clone());
-    let before = content(&node.dir);
+    let look = || {
+        let mut files = content(&node.dir);
+        files.retain(|(path, _)| !written.iter().any(|name| *path == node.dir.join(name)));
+        files
+    };
+    let before = look();
     let named = path.display().to_string();
     node.peer_ends().fails(1, &[&["error: ", named.as_str()], words].concat());
-    assert_eq!(content(&node.dir), before, "a file was changed after {file} was spoilt");
+    let after = look();
+    let changed: Vec<_> = after.iter().filter(|it| !before.contains(it)).map(|it| it.0.display()).collect();
+    assert!(after == before, "changed after {file} was spoilt: {changed:?}");
     assert!(!node.socket().exists());
     fs::write(&path, good).unwrap();
+    fs::set_permissions(&path, mode).unwrap();
 }
 
 fn cut(to: usize) -> impl FnOnce(&Path, Vec<u8>) {
@@ -135,12 +156,16 @@ fn a_folder_of_a_newer_release_or_with_damaged_settings_is_named_and_left_as_it_
         &["is damaged or not what it should be", "at line 1 column 1"],
     );
     spoilt(&node, "format.json", cut(0), &["is damaged or not what it should be"]);
-    spoilt(&node, "generation", write("17 00000000\n"), &["the start counter", "is damaged"]);
-    spoilt(&node, "generation", cut(0), &["the start counter", "is damaged"]);
-    spoilt(&node, "generation", remove, &["the start counter", "is damaged"]);
+    // The journal was opened before: its mark says the same under a new number.
+    let (said, mark) = (["the start counter", "is damaged"], ["journal/mark"]);
+    spoilt_but_for(&node, "generation", write("17 00000000\n"), &said, &mark);
+    spoilt_but_for(&node, "generation", cut(0), &said, &mark);
+    spoilt_but_for(&node, "generation", remove, &said, &mark);
     spoilt(&node, "key", write("hello"), &["is not an Ed25519 private key in PKCS#8 PEM form"]);
     spoilt(&node, "key", cut(0), &["is not an Ed25519 private key in PKCS#8 PEM form"]);
     spoilt(&node, "key", remove, &["cannot read the key file"]);
+    let open = |path: &Path, _| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    spoilt(&node, "key", open, &["can be used by others (mode 644); run: chmod 600"]);
     spoilt(
         &node,
         "peer.toml",
@@ -209,31 +234,21 @@ fn a_port_that_is_taken_is_named_and_nothing_is_begun() {
 }
 
 #[test]
-fn a_port_of_zero_is_told_to_others_as_the_one_that_was_bound() {
-    if !root() {
-        return;
-    }
+fn an_address_that_others_cannot_dial_is_refused_before_anything_is_made() {
     let site = Site::new();
-    let mut node = site.nothing("a");
-    node.address = "127.0.0.1:0".to_owned();
-    let dir = node.dir_text();
-    site.run(&[
-        "init",
-        "--dir",
-        &dir,
-        "--name",
-        "a",
-        "--listen",
-        "127.0.0.1:0",
-        "--cgroup-parent",
-        &node.cgroup,
-    ])
-    .ok();
-    node.start();
-    let rows: Vec<serde_json::Value> = node.json(&["node", "ls"]);
-    let address = rows[0]["addresses"][0].as_str().unwrap();
-    assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{address}");
-    site.run(&["--peer", address, "status"]).ok();
+    let dir = site.path("a").display().to_string();
+    let init = |more: &[&str]| site.run(&[&["init", "--dir", &dir, "--name", "a"], more].concat());
+    init(&["--listen", "127.0.0.1:0"]).fails(
+        2,
+        &[
+            "others cannot reach a node that listens at 127.0.0.1:0",
+            "hint: name a port in --listen, or with --advertise HOST:PORT what others dial",
+        ],
+    );
+    assert!(!site.path("a").exists());
+    init(&["--advertise", "nowhere"]).fails(1, &["`nowhere` is not `host:port`"]);
+    // The folder may be used for another try.
+    init(&["--listen", "127.0.0.1:0", "--advertise", "edge-1:7440"]).ok();
 }
 
 #[test]

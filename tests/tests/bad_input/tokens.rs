@@ -138,7 +138,7 @@ fn a_user_of_another_cluster_changes_nothing() {
         &["delete", "web", "-y"],
         &["restart", "web", "-y"],
         &["user", "add", "bob2", &"11".repeat(32)],
-        &["node", "rm", "a", "-y"],
+        &["node", "rm", "a", "--force", "-y"],
     ] {
         let said = a.run_as("bob", args);
         assert_eq!(said.code, 1, "{said:?}");
@@ -165,7 +165,8 @@ fn a_node_that_was_removed_is_refused_and_stops_what_it_ran() {
         let up = rows.iter().filter(|row| row["state"] == "up").count();
         if up == 2 { Ok(()) } else { Err(format!("{rows:?}")) }
     });
-    a.run(&["node", "rm", "b", "-y"]).ok();
+    a.run(&["node", "rm", "b", "-y"]).fails(1, &["error: b is up", "`skerry node rm b --force`"]);
+    a.run(&["node", "rm", "b", "--force", "-y"]).ok();
     // Its peer hears of it and ends by itself; started again it ends at once.
     until(|| if b.log().contains("this node was removed from the cluster") { Ok(()) } else { Err(b.log()) });
     until(|| {

@@ -395,19 +395,27 @@ impl<'a> Node<'a> {
             "{method} {path} HTTP/1.1\r\nhost: skerry\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        let answer = self.raw(&[head.as_bytes(), body].concat());
+        // Left open in this direction: a client that goes away need not be answered.
+        let answer = self.send(&[head.as_bytes(), body].concat(), false);
         let text = String::from_utf8_lossy(&answer);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
-    /// Sends bytes to the Unix socket and returns all that comes back.
+    /// Sends bytes to the Unix socket, ends, and returns all that comes back.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        self.send(bytes, true)
+    }
+
+    fn send(&self, bytes: &[u8], end: bool) -> Vec<u8> {
         let mut stream = UnixStream::connect(self.socket()).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
         // A peer that has heard enough may close before it was sent everything.
-        let sent = stream.write_all(bytes).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let sent = stream.write_all(bytes);
+        if end && sent.is_ok() {
+            stream.shutdown(std::net::Shutdown::Write).ok();
+        }
         let mut answer = Vec::new();
         match stream.read_to_end(&mut answer) {
             Ok(_) => {}

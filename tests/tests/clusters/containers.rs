@@ -161,7 +161,7 @@ fn a_changed_template_replaces_one_replica_at_a_time_and_undo_brings_the_old_one
         world.submit("n1", User::Alice, "app", &lines(&with("two")));
         // At every look at least three replicas have a container whose program runs.
         eventually(LIMIT, || {
-            let held = world.of("app", &["n1"]);
+            let held = world.at_once("app", &["n1"]);
             let mut ordinals: Vec<&str> = held.iter().map(Held::ordinal).collect();
             ordinals.sort_unstable();
             ordinals.dedup();

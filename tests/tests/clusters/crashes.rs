@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::routes;
-use api::shapes::{NodeState as Liveness, PsRow, PsState};
+use api::shapes::{PsRow, PsState};
 use e2e::{Held, LIMIT, eventually, never_within, with_cluster};
 
 use super::{ALL, lines, quiet};
@@ -41,7 +41,7 @@ fn a_killed_peer_that_is_back_within_its_grace_loses_no_container_to_others() {
         let before = world.settled(&ALL, "app", 6);
         world.stop("n2");
         world.start("n2");
-        world.sees("n1", "n2", Liveness::Up);
+        world.linked(&ALL);
         assert_eq!(world.settled(&ALL, "app", 6), before);
     });
 }
@@ -87,7 +87,7 @@ fn a_node_that_is_back_after_its_work_moved_starts_no_second_copy_for_good() {
         world.kill("n3");
         world.settled(&["n1", "n2"], "app", 6);
         world.start("n3");
-        world.sees("n1", "n3", Liveness::Up);
+        world.linked(&ALL);
         world.agreed(&ALL);
         world.settled(&ALL, "app", 6);
         // It takes part again: what is new finds it the emptiest.
@@ -118,6 +118,78 @@ fn a_node_that_boots_cut_off_runs_its_last_share_at_once() {
         world.heal();
         world.agreed(&ALL);
         world.settled(&ALL, "app", 6);
+    });
+}
+
+#[test]
+fn a_site_that_loses_its_power_as_a_whole_runs_everything_again_without_anyones_help() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(6)));
+        world.settled(&ALL, "app", 6);
+        for node in ALL {
+            world.kill(node);
+        }
+        assert!(world.held(&ALL).unwrap().is_empty());
+        for node in ALL {
+            world.start(node);
+        }
+        world.agreed(&ALL);
+        world.settled(&ALL, "app", 6);
+    });
+}
+
+#[test]
+fn every_peer_killed_and_started_in_turn_leaves_every_container_as_it_is() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(6)));
+        let before = world.settled(&ALL, "app", 6);
+        for node in ALL {
+            world.stop(node);
+            world.start(node);
+            world.linked(&ALL);
+        }
+        assert_eq!(world.settled(&ALL, "app", 6), before);
+    });
+}
+
+#[test]
+fn all_peers_killed_at_once_and_started_again_leave_every_container_as_it_is() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(6)));
+        let before = world.settled(&ALL, "app", 6);
+        for node in ALL {
+            world.stop(node);
+        }
+        // None of them has heard of the others' containers in its life when it starts.
+        for node in ALL {
+            world.start(node);
+        }
+        world.linked(&ALL);
+        world.agreed(&ALL);
+        let after = world.settled(&ALL, "app", 6);
+        assert!(before == after, "containers were replaced: {before:?} became {after:?}");
+    });
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_container_with_it_and_the_replica_is_started_again() {
+    with_cluster(1, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(1)));
+        let before = world.settled(&["n1"], "app", 1).remove(0);
+        let init = before.processes.iter().min_by_key(|process| process.start_ticks).unwrap();
+        let supervisor = dev::process::Process::find(init.parent().unwrap()).unwrap();
+        assert!(supervisor.args().contains(&before.id), "{:?}", supervisor.args());
+        supervisor.kill().unwrap();
+        eventually(LIMIT, || match before.processes.iter().find(|process| process.is_alive()) {
+            None => Ok(()),
+            Some(left) => Err(format!("{left:?} outlived its supervisor")),
+        });
+        let after = world.settled(&["n1"], "app", 1).remove(0);
+        assert_ne!(after.processes, before.processes);
     });
 }
 

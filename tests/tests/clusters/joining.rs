@@ -45,7 +45,7 @@ fn a_node_that_joins_late_gets_documents_and_images_and_takes_its_share() {
         world.settled(&["n1", "n2"], "app", 4);
         let late = world.cluster.add_node().unwrap();
         assert_eq!(late, "n3");
-        world.sees("n1", "n3", Liveness::Up);
+        world.linked(&ALL);
         world.ok("n1", &["scale", "app=9"]);
         let held = world.settled(&ALL, "app", 9);
         assert!(held.iter().any(|held| held.node == "n3"), "{held:?}");

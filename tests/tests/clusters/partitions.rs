@@ -228,3 +228,107 @@ fn five_nodes_in_three_pieces_agree_after_the_heal() {
         assert_eq!(conflicts(world, "n5").len(), 1);
     });
 }
+
+#[test]
+fn five_nodes_in_a_row_where_each_reaches_its_neighbours_only_agree_without_a_heal() {
+    with_cluster(5, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(5)));
+        world.settled(&FIVE, "app", 5);
+        // Every link but n1-n2-n3-n4-n5, both ways.
+        let far = FIVE.iter().enumerate().flat_map(|(i, a)| {
+            FIVE.iter().enumerate().filter(move |(j, _)| i.abs_diff(*j) > 1).map(move |(_, b)| (*a, *b))
+        });
+        world.cut_one_way(&far.collect::<Vec<_>>());
+        world.submit("n1", User::Alice, "app", &lines(&quiet(6)));
+        world.submit("n5", User::Bob, "other", &lines(&quiet(1)));
+        for (node, name, wanted) in
+            [("n5", "app", 6), ("n1", "other", 1), ("n3", "app", 6), ("n3", "other", 1)]
+        {
+            eventually(LIMIT, || match world.replicas(node, name)? {
+                count if count == wanted => Ok(()),
+                other => Err(format!("{node} wants {other} of {name}")),
+            });
+        }
+        world.heal();
+        world.agreed(&FIVE);
+        world.settled(&FIVE, "app", 6);
+        world.settled(&FIVE, "other", 1);
+    });
+}
+
+#[test]
+fn one_of_five_alone_goes_on_and_takes_over_what_four_decided_after_the_heal() {
+    with_cluster(5, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(5)));
+        world.settled(&FIVE, "app", 5);
+        world.cut("n1,n2,n3,n4/n5");
+        noticed(world, &[&["n1", "n2", "n3", "n4"], &["n5"]]);
+        world.settled(&["n5"], "app", 5);
+        world.apply("n2", "app", &lines(&with(5, "env: {WORD: four}")));
+        let alone = world.of("app", &["n5"]);
+        assert!(alone.iter().all(|held| held.var("WORD").is_empty()), "{alone:?}");
+        world.heal();
+        world.agreed(&FIVE);
+        let held = world.settled(&FIVE, "app", 5);
+        assert!(held.iter().all(|held| held.var("WORD") == "four"), "{held:?}");
+    });
+}
+
+#[test]
+fn a_node_that_is_heard_and_hears_nobody_leaves_one_copy_of_each_replica_after_the_heal() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(6)));
+        world.settled(&ALL, "app", 6);
+        world.cut_one_way(&[("n1", "n3"), ("n2", "n3")]);
+        // It hears nobody, so to itself it is alone and runs everything.
+        world.settled(&["n3"], "app", 6);
+        world.heal();
+        world.agreed(&ALL);
+        world.settled(&ALL, "app", 6);
+    });
+}
+
+#[test]
+fn one_name_created_on_both_sides_is_a_conflict_of_wholes_and_one_of_them_runs() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "first", &lines(&quiet(3)));
+        world.settled(&ALL, "first", 3);
+        world.cut("n1,n2/n3");
+        noticed(world, &[&["n1", "n2"], &["n3"]]);
+        world.apply("n1", "app", &lines(&with(2, "env: {WORD: left}")));
+        world.apply("n3", "app", &lines(&with(3, "env: {WORD: right}")));
+        world.heal();
+        world.agreed(&ALL);
+        let wanted = world.replicas("n1", "app").unwrap();
+        let held = world.settled(&ALL, "app", wanted as usize);
+        let word = if wanted == 2 { "left" } else { "right" };
+        assert!(held.iter().all(|held| held.var("WORD") == word), "{held:?}");
+        for node in ALL {
+            let shown = conflicts(world, node);
+            assert_eq!(shown.len(), 1, "{node}: {shown:?}");
+            assert_eq!((shown[0].group.as_ref(), shown[0].sides.len()), (None, 2), "{node}: {shown:?}");
+        }
+    });
+}
+
+#[test]
+fn cuts_that_come_and_go_leave_the_document_alike_and_one_copy_of_each_replica() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(4)));
+        world.settled(&ALL, "app", 4);
+        for (n, groups) in ["n1/n2,n3", "n1,n2/n3", "n1,n3/n2", "n1/n2/n3"].into_iter().enumerate() {
+            world.cut(groups);
+            // Each time somebody else changes something, and nobody waits for anything.
+            let node = ALL[n % 3];
+            world.submit(node, User::Alice, "app", &lines(&with(4, &format!("labels: {{round: \"{n}\"}}"))));
+            world.heal();
+        }
+        world.agreed(&ALL);
+        world.settled(&ALL, "app", 4);
+    });
+}

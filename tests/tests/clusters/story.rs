@@ -55,7 +55,7 @@ fn the_demo_holds_all_its_checks_also_after_runs_that_were_killed_in_the_middle(
     let text = String::from_utf8_lossy(&answer.stdout);
     assert!(answer.status.success(), "{text}\n{}", String::from_utf8_lossy(&answer.stderr));
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(rows.len(), 11, "{text}");
+    assert_eq!(rows.len(), 12, "{text}");
     assert!(rows.iter().all(|row| row["ok"] == true), "{text}");
     let seconds: f64 = rows.iter().filter_map(|row| row["seconds"].as_f64()).sum();
     assert!(seconds < 90.0, "the demo took {seconds} s");

@@ -9,7 +9,12 @@ use model::{DocId, NodeId, NodeRecord, RecordVersion, Time};
 use wire::Message;
 
 use crate::io::Effect;
+use crate::links::Link;
 use crate::state::Node;
+
+/// How long a record may take through other nodes after the news that its node is up. Some round
+/// trips of a slow link; longer leaves duplicates on the two sides of a bridge for longer.
+const RELAYED: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Containers in the records of one message. With its bounded reasons one takes up to 400 bytes, so
 /// that a message stays under half a frame; one record alone may hold more and still fits.
@@ -73,10 +78,11 @@ impl Node {
 
     /// Tells the others what has changed here, not more often than `Timings::publish` says.
     pub(crate) fn publish_if_due(&mut self) {
-        if !self.changed || self.next_publish().is_some_and(|at| at > self.now) {
+        if self.next_publish().is_none_or(|at| at > self.now) {
             return;
         }
         self.changed = false;
+        self.heads_moved = None;
         self.count += 1;
         self.published_at = Some(self.now);
         let record = self.own_record();
@@ -89,12 +95,19 @@ impl Node {
         self.push(&Message::Records { records: vec![record] }, None);
     }
 
+    /// When there is something to tell. One event moves the heads of every member: told at once, that
+    /// is as many records as members, each sent to all, right behind the event and in the way of the
+    /// next. So new heads alone wait longer the more members there are.
     fn next_publish(&self) -> Option<Time> {
-        self.published_at.map(|at| at + self.config.timings.publish)
+        let every = self.config.timings.publish;
+        let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
+        let changed = self.changed.then(|| self.published_at.map_or(self.now, |at| at + every));
+        let heads = self.heads_moved.map(|since| since + every.saturating_mul(members));
+        changed.into_iter().chain(heads).min()
     }
 
     pub(crate) fn next_publish_wake(&self) -> Option<(Time, &'static str)> {
-        if self.changed { self.next_publish().map(|at| (at, "say what has changed here")) } else { None }
+        self.next_publish().map(|at| (at, "say what has changed here"))
     }
 
     pub(crate) fn send_digest(&mut self, to: NodeId, reply: bool) {
@@ -109,6 +122,13 @@ impl Node {
         versions: &[(NodeId, RecordVersion)],
         reply: bool,
     ) {
+        let members = versions.iter().filter(|(node, _)| self.links.contains_key(node));
+        let held: Vec<_> = members.copied().collect();
+        if let Some(link) = self.links.get_mut(&from)
+            && link.held.is_none()
+        {
+            link.held = Some(held);
+        }
         let mut newer: Vec<NodeRecord> = self.records.newer_than(versions).into_iter().cloned().collect();
         // The other side knows best what it does itself.
         newer.retain(|record| record.node != from);
@@ -118,12 +138,21 @@ impl Node {
         for records in in_messages(newer) {
             self.after_sync(Effect::Send { to: from, message: Message::Records { records } });
         }
+        self.settle_if_level();
+    }
+
+    /// Whether all records are here that the other side held when the link came up. That some records
+    /// came says nothing: a peer also sends its own unasked, and what the rest run would be taken for
+    /// not running.
+    fn has_records_of(&self, link: &Link) -> bool {
+        link.held.as_ref().is_some_and(|held| {
+            held.iter().all(|(node, version)| {
+                self.records.get(node).is_some_and(|record| record.version >= *version)
+            })
+        })
     }
 
     pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<NodeRecord>) {
-        if let Some(link) = self.links.get_mut(&from) {
-            link.records = true;
-        }
         let mut fresh = Vec::new();
         for record in records {
             match self.records.insert(record.clone()) {
@@ -176,12 +205,39 @@ impl Node {
             return;
         }
         let nobody_else = self.links.is_empty();
-        let caught_up = self.links.values().any(|link| link.is_up() && link.level && link.records);
+        let caught_up =
+            self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
         let alone = self.now >= self.started + self.config.timings.alone;
         if nobody_else || caught_up || alone {
             self.settled = true;
             self.dirty = true;
         }
+    }
+
+    /// Whether the record that is held of another node is what it says now, and not what it said before
+    /// it lost power or was cut off: it is up, and on the present link it has named no later one. Of a
+    /// node that is reached through others alone, news that it lives outrun its record for a moment.
+    pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
+        let (Some(link), Some(record)) = (self.links.get(node), self.records.get(node)) else { return false };
+        if self.membership.liveness(node) != Liveness::Up {
+            return false;
+        }
+        if link.is_up() {
+            let named = link.held.iter().flatten().find(|(of, _)| of == node);
+            return named.is_some_and(|(_, version)| record.version >= *version);
+        }
+        self.membership.changed_at(node).is_some_and(|at| self.now.since(at) >= RELAYED)
+    }
+
+    /// When the word of the next node that is up and not linked will count.
+    pub(crate) fn next_word(&self) -> Option<Time> {
+        self.links
+            .iter()
+            .filter(|(node, link)| !link.is_up() && self.membership.liveness(node) == Liveness::Up)
+            .filter_map(|(node, _)| self.membership.changed_at(node))
+            .map(|at| at + RELAYED)
+            .filter(|at| *at > self.now)
+            .min()
     }
 
     /// Whether what a node runs counts as running: it is up, or was declared down only just now.

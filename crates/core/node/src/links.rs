@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use membership::Liveness;
-use model::{ClusterId, DocId, EventId, NodeId, Time};
+use model::{ClusterId, DocId, EventId, NodeId, RecordVersion, Time};
 use rand::RngExt;
 use wire::Message;
 
@@ -41,9 +41,10 @@ pub(crate) struct Link {
     pub(crate) heard_at: Option<Time>,
     /// Documents that it was asked about.
     pub(crate) asked: BTreeMap<DocId, Heads>,
-    /// Since the link is up: its events are here, and its records are.
+    /// Since the link is up: its events are here.
     pub(crate) level: bool,
-    pub(crate) records: bool,
+    /// Which records of members the other side held when the link came up; `None` until it said so.
+    pub(crate) held: Option<Vec<(NodeId, RecordVersion)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +231,17 @@ impl Node {
         self.send_digest(peer, true);
     }
 
+    /// Tells some link where this node stands, so that it sends what is lacking here.
+    pub(crate) fn exchange_positions(&mut self) {
+        let up: Vec<NodeId> = self.linked().collect();
+        if up.is_empty() {
+            return;
+        }
+        let to = up[self.rng.random_range(0..up.len())];
+        let positions = self.all_positions();
+        self.after_sync(Effect::Send { to, message: positions });
+    }
+
     pub(crate) fn on_datagram(&mut self, from: NodeId, bytes: &[u8]) {
         self.heard(from);
         if let Err(error) = self.membership.datagram(self.now, from, bytes) {
@@ -264,6 +276,10 @@ impl Node {
             Liveness::Suspect => self.notice("node-suspect", None, format!("{name} is silent: {reason}")),
             Liveness::Down => {
                 self.notice("node-down", None, format!("{name} is down: {reason}"));
+                #[cfg(feature = "sabotage")]
+                if self.config.sabotage.contains(&crate::Sabotage::NoResolutionAfterPartition) {
+                    self.parted.insert(node);
+                }
                 // The connection would back off for seconds; a fresh one is tried instead.
                 if let Some(link) = self.links.get_mut(&node)
                     && link.is_up()

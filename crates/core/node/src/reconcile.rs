@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use membership::Liveness;
 use model::limits::CONTAINERS_PER_NODE_MAX;
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
@@ -16,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::containers::{Mine, Phase, describe, short};
 use crate::io::{Claim, Effect, Exit, Found, RunSpec};
 use crate::settings::Sabotage;
-use crate::state::{Desired, Fetching, Node};
+use crate::state::{Desired, Fetching, Node, StartFailure};
 
 /// Declines that one node remembers: a full one forgets the oldest and is asked again.
 const DECLINED_MAX: usize = 256;
@@ -209,12 +208,57 @@ impl Node {
         self.dirty = true;
     }
 
+    /// Declines a replica that could not be started here, each time for longer: room that comes free
+    /// (that of the failed container, first of all) does not make it start.
+    fn decline_for_a_while(&mut self, replica: ReplicaId, revision: Revision, reason: &str) {
+        let known = self.start_failures.iter().position(|it| it.is_of(&replica, revision));
+        let failures = known.map_or(0, |at| self.start_failures.remove(at).failures);
+        if self.start_failures.len() >= DECLINED_MAX {
+            self.start_failures.remove(0);
+        }
+        let until = self.now + self.backoff(failures);
+        let failures = failures.saturating_add(1);
+        self.start_failures.push(StartFailure { replica: replica.clone(), revision, failures, until });
+        self.decline(replica, revision, reason);
+    }
+
     /// Room has come free: what was declined for want of it may be asked again.
     fn capacity_changed(&mut self) {
-        if !self.declined.is_empty() {
-            self.declined.clear();
-            self.capacity_version += 1;
+        let (now, failures) = (self.now, &self.start_failures);
+        let count = self.declined.len();
+        self.declined.retain(|declined| {
+            failures.iter().any(|it| it.until > now && it.is_of(&declined.replica, declined.revision))
+        });
+        if self.declined.len() == count {
+            return;
         }
+        self.capacity_version += 1;
+        for declined in &mut self.declined {
+            declined.capacity_version = self.capacity_version;
+        }
+    }
+
+    /// Starts that failed are tried again when their time has come, and forgotten some time later.
+    fn tick_start_failures(&mut self) {
+        let now = self.now;
+        let due = self.declined.iter().any(|declined| {
+            let of_it = |it: &&StartFailure| it.is_of(&declined.replica, declined.revision);
+            self.start_failures.iter().find(of_it).is_some_and(|it| it.until <= now)
+        });
+        if due {
+            self.capacity_changed();
+            self.changed = true;
+            self.dirty = true;
+        }
+        let reset = self.config.timings.backoff_reset;
+        self.start_failures.retain(|it| now < it.until + reset);
+    }
+
+    /// How long to wait after so many failures in a row. Up to a quarter either way, so that replicas
+    /// that fail together do not return together.
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let wait = Duration::from_secs(1 << failures.min(BACKOFF_DOUBLINGS_MAX));
+        wait.min(self.config.timings.backoff_max) * self.rng.random_range(75..125) / 100
     }
 
     fn next_container(&mut self) -> ContainerId {
@@ -310,6 +354,10 @@ impl Node {
             if record.id == mine.id {
                 continue;
             }
+            #[cfg(feature = "sabotage")]
+            if self.parted.contains(&node) {
+                continue;
+            }
             let rank = self.rank_of(node, &record, desired);
             if rank < own {
                 if mine.is_healthy() && planner::holds_capacity(record.state) {
@@ -320,8 +368,7 @@ impl Node {
             // The other one stays, once it says itself that it is well and saw this one.
             let other_is_well = record.state == ContainerState::Running
                 && record.healthy == Some(true)
-                && (node == me
-                    || (self.liveness(&node) == Liveness::Up && record.confirms.contains(&mine.id)));
+                && (node == me || (self.has_word_of(&node) && record.confirms.contains(&mine.id)));
             if other_is_well {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
@@ -347,7 +394,7 @@ impl Node {
                 && rank.fits == own.fits
                 && record.state == ContainerState::Running
                 && record.healthy == Some(true)
-                && self.liveness(&node) == Liveness::Up
+                && self.has_word_of(&node)
         })
     }
 
@@ -475,6 +522,8 @@ impl Node {
         }
         let about = about(&mine.claim.replica);
         let ordinal = mine.claim.replica.ordinal;
+        let (replica, revision) = (&mine.claim.replica, mine.claim.revision);
+        self.start_failures.retain(|it| !it.is_of(replica, revision));
         self.notice(
             "container-started",
             Some(about),
@@ -495,7 +544,7 @@ impl Node {
         );
         if stopping || here_only {
             if here_only && !stopping {
-                self.decline(replica, revision, &reason);
+                self.decline_for_a_while(replica, revision, &reason);
             }
             let Some(mine) = self.mine.get_mut(&id) else { return };
             mine.phase = Phase::Removing;
@@ -535,6 +584,7 @@ impl Node {
 
     /// It ended against its will (or for good, where `end` says so): back-off, or done.
     fn fail(&mut self, id: ContainerId, reason: String, end: Option<bool>) {
+        let reset = self.config.timings.backoff_reset;
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let ran = match mine.phase {
             Phase::Running { since } => self.now.since(since),
@@ -545,7 +595,7 @@ impl Node {
             | Phase::Done { .. }
             | Phase::Removing => Duration::ZERO,
         };
-        if ran >= self.config.timings.backoff_reset {
+        if ran >= reset {
             mine.failures = 0;
         }
         mine.healthy = Some(false);
@@ -555,13 +605,13 @@ impl Node {
         if let Some(well) = end {
             mine.phase = Phase::Done { well };
         } else {
-            let wait = Duration::from_secs(1 << mine.failures.min(BACKOFF_DOUBLINGS_MAX));
-            let wait = wait.min(self.config.timings.backoff_max);
-            // Up to a quarter either way, so that replicas that fail together do not return together.
-            let wait = wait * self.rng.random_range(75..125) / 100;
+            let failures = mine.failures;
             mine.failures += 1;
             mine.claim.restarts += 1;
-            mine.phase = Phase::BackOff { until: self.now + wait };
+            let until = self.now + self.backoff(failures);
+            if let Some(mine) = self.mine.get_mut(&id) {
+                mine.phase = Phase::BackOff { until };
+            }
         }
         self.changed = true;
         self.dirty = true;
@@ -601,12 +651,19 @@ impl Node {
             self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
             self.dirty = true;
         }
+        let heard: BTreeSet<NodeId> =
+            self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
+        if heard != self.words {
+            self.words = heard;
+            self.dirty = true;
+        }
         let alive: BTreeSet<NodeId> =
             self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
         if alive != self.alive {
             self.alive = alive;
             self.dirty = true;
         }
+        self.tick_start_failures();
         if !self.settled {
             self.settle_if_level();
         }
@@ -630,10 +687,13 @@ impl Node {
             Fetching::Failed { until, .. } => Some((*until, "an image is tried again")),
             Fetching::Asked => None,
         });
+        let failed = self.start_failures.iter().filter(|it| it.until > self.now);
+        let failed = failed.map(|it| (it.until, "a start that failed is tried again"));
+        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
         let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
-        steps.chain(fetches).chain(grace).chain(alone).min()
+        steps.chain(fetches).chain(failed).chain(grace).chain(word).chain(alone).min()
     }
 }
 

@@ -46,8 +46,11 @@ pub struct Boot {
 /// A fault put in on purpose, so that a test can show that a check fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sabotage {
-    /// Duplicates are never resolved.
+    /// Duplicates are never resolved, and so no update comes to its end.
     NoDuplicateResolution,
+    /// Duplicates on nodes that were apart once are not resolved; updates go on.
+    #[cfg(feature = "sabotage")]
+    NoResolutionAfterPartition,
     /// Signatures of events are not looked at.
     #[cfg(feature = "sabotage")]
     NoVerification,

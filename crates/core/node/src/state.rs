@@ -53,6 +53,8 @@ pub struct Node {
     pub(crate) waiting: BTreeMap<CommandId, Waiting>,
     pub(crate) parked: Parked,
     pub(crate) refusing: Option<String>,
+    /// While the journal takes nothing: when others are asked again for what it lost.
+    pub(crate) catch_up_at: Option<Time>,
 
     pub(crate) membership: Membership,
     pub(crate) links: BTreeMap<NodeId, Link>,
@@ -69,6 +71,8 @@ pub struct Node {
     pub(crate) mine: BTreeMap<ContainerId, Mine>,
     pub(crate) containers_made: u64,
     pub(crate) declined: Vec<model::Declined>,
+    /// Starts that failed here, and when they are tried again; oldest first.
+    pub(crate) start_failures: Vec<StartFailure>,
     pub(crate) capacity_version: u64,
     pub(crate) images: BTreeMap<Digest, ImageRecord>,
     pub(crate) fetching: BTreeMap<Digest, Fetching>,
@@ -76,11 +80,18 @@ pub struct Node {
     pub(crate) dirty: bool,
     /// Something that this node's record says has changed.
     pub(crate) changed: bool,
+    /// Since when its documents stand elsewhere than its record says.
+    pub(crate) heads_moved: Option<Time>,
     pub(crate) removed: bool,
     /// How many nodes and users the shell was told last.
     pub(crate) told_roster: Option<(usize, usize)>,
     /// Other nodes whose work counted as running when it was looked at last.
     pub(crate) alive: BTreeSet<NodeId>,
+    /// Other nodes whose records counted as their present word then.
+    pub(crate) words: BTreeSet<NodeId>,
+    /// Nodes that were down once, with [`crate::Sabotage::NoResolutionAfterPartition`].
+    #[cfg(feature = "sabotage")]
+    pub(crate) parted: BTreeSet<NodeId>,
 }
 
 /// An image on its way.
@@ -90,6 +101,24 @@ pub(crate) enum Fetching {
     Asked,
     /// It could not be had; asked again then.
     Failed { until: Time, reason: String },
+}
+
+/// A replica that could not be started here for a reason of this node's: a port that is taken, say.
+#[derive(Clone, Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) replica: model::ReplicaId,
+    pub(crate) revision: Revision,
+    /// How often in a row.
+    pub(crate) failures: u32,
+    /// Declined until then.
+    pub(crate) until: Time,
+}
+
+impl StartFailure {
+    /// Whether it is about this replica in this revision.
+    pub(crate) fn is_of(&self, replica: &model::ReplicaId, revision: Revision) -> bool {
+        self.replica == *replica && self.revision == revision
+    }
 }
 
 /// How often one input may make the plan change; more is a loop in the rules.
@@ -124,6 +153,7 @@ impl Node {
             waiting: BTreeMap::new(),
             parked: Parked::default(),
             refusing: None,
+            catch_up_at: None,
             membership,
             links: BTreeMap::new(),
             farewells: BTreeMap::new(),
@@ -136,14 +166,19 @@ impl Node {
             mine: BTreeMap::new(),
             containers_made: 0,
             declined: Vec::new(),
+            start_failures: Vec::new(),
             capacity_version: 1,
             images: boot.images.into_iter().map(|image| (image.digest, image)).collect(),
             fetching: BTreeMap::new(),
             dirty: true,
             changed: true,
+            heads_moved: None,
             removed: false,
             told_roster: None,
+            #[cfg(feature = "sabotage")]
+            parted: BTreeSet::new(),
             alive: BTreeSet::new(),
+            words: BTreeSet::new(),
             config,
             started: now,
             now,

@@ -30,6 +30,10 @@ const IDS_MAX: usize = 4_096;
 /// sent (an event of a newer version) would ask for it in a loop.
 const ANSWER_AGAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// While the journal takes nothing, others are asked that often for what it lost: their events are not
+/// sent again by themselves. Sooner finds room sooner, at the price of a message each time.
+const TRY_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A client that waits for further disks.
 #[derive(Debug)]
 pub(crate) struct Waiting {
@@ -158,7 +162,8 @@ impl Node {
         self.answer_clients();
     }
 
-    /// What follows from new events: pushed on, planned for, told.
+    /// What follows from new events: pushed on and told, once they are synced, and planned for then: a
+    /// change that the disk refuses must not have moved a container.
     fn events_changed(&mut self, ids: &[EventId], from: Option<NodeId>) {
         let mut events = Vec::new();
         let mut size = 0;
@@ -176,8 +181,7 @@ impl Node {
             self.push(&Message::Events { events, more: false }, from);
         }
         self.roster_changed();
-        self.desired_changed();
-        self.changed = true;
+        self.heads_moved.get_or_insert(self.now);
         self.dirty = true;
     }
 
@@ -191,6 +195,7 @@ impl Node {
     pub(crate) fn on_persisted(&mut self, seq: Seq) {
         self.synced = self.synced.max(seq);
         self.refusing = None;
+        self.catch_up_at = None;
         while self.at_journal.front().is_some_and(|(at, _)| *at <= self.synced) {
             self.at_journal.pop_front();
         }
@@ -199,6 +204,7 @@ impl Node {
                 self.out.push(effect);
             }
         }
+        self.desired_changed();
         self.answer_clients();
     }
 
@@ -208,6 +214,7 @@ impl Node {
             self.notice("refusing", None, format!("accepts no events: {reason}"));
         }
         self.refusing = Some(reason.to_owned());
+        self.catch_up_at = Some(self.now + TRY_AGAIN);
         let lost: BTreeSet<EventId> =
             self.at_journal.iter().filter(|(at, _)| *at >= seq).flat_map(|(_, ids)| ids.clone()).collect();
         self.at_journal.retain(|(at, _)| *at < seq);
@@ -448,11 +455,17 @@ impl Node {
         if self.waiting.values().any(|waiting| waiting.deadline <= self.now) {
             self.answer_clients();
         }
+        if self.catch_up_at.is_some_and(|at| at <= self.now) {
+            self.catch_up_at = Some(self.now + TRY_AGAIN);
+            self.exchange_positions();
+        }
     }
 
     pub(crate) fn next_sync_wake(&self) -> Option<(Time, &'static str)> {
         let synced = self.waiting.values().filter(|waiting| waiting.seq <= self.synced);
-        synced.map(|waiting| waiting.deadline).min().map(|at| (at, "a client waits for further disks"))
+        let clients = synced.map(|waiting| (waiting.deadline, "a client waits for further disks"));
+        let catch_up = self.catch_up_at.map(|at| (at, "what the journal lost is asked for again"));
+        clients.chain(catch_up).min()
     }
 }
 

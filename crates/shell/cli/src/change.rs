@@ -436,11 +436,14 @@ fn cannot_be_placed(step: &Step, row: Option<&DeploymentRow>, lines: &[String]) 
         .exit(Exit::CannotBePlaced)
 }
 
-/// A container of the deployment that goes on failing.
-fn failing(step: &Step, containers: &[PsRow]) -> Option<CliError> {
+/// A container of the wanted revision that goes on failing: one of an older revision, which may be
+/// why the change was made, is on its way out.
+fn failing(step: &Step, revision: u64, containers: &[PsRow]) -> Option<CliError> {
     let row = containers.iter().find(|row| {
         row.deployment == step.target.name.as_str()
             && row.namespace == step.target.namespace.as_str()
+            && row.revision == revision
+            && !matches!(row.state, PsState::Stopping | PsState::Exited)
             && row.restarts >= RESTARTS_MAX
             && row.healthy != Some(true)
             && row.reason.is_some()
@@ -550,8 +553,8 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                 }
             }
             // One that is deleted need not come up any more.
-            let wanted = containers.as_deref().filter(|_| step.after.is_some());
-            if let Some(error) = wanted.and_then(|rows| failing(step, rows)) {
+            let wanted = containers.as_deref().filter(|_| step.after.is_some()).zip(row);
+            if let Some(error) = wanted.and_then(|(rows, row)| failing(step, row.revision, rows)) {
                 return Ok(Some(error));
             }
         }

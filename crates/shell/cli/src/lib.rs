@@ -19,9 +19,11 @@ mod fields;
 mod keys;
 pub mod manifest;
 pub mod out;
+mod sabotage;
 pub mod shapes;
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -43,6 +45,20 @@ fn wants_json(args: &[OsString]) -> bool {
         || texts.windows(2).any(|pair| ["-o", "--output"].contains(&pair[0].as_ref()) && pair[1] == "json")
 }
 
+/// The whole of the binary: a supervisor of a container when it is called as one, the application of
+/// the demo, else the command line.
+pub fn begin(args: Vec<OsString>) -> ExitCode {
+    if args.get(1).is_some_and(|arg| arg == runtime::SUPERVISOR_ARG) {
+        // Before anything else: a supervisor is small because nothing was set up.
+        let code = runtime::supervisor_main(&args);
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    if args.get(1).is_some_and(|arg| arg == dev::web::ARG) {
+        return dev::web::main();
+    }
+    ExitCode::from(run(args, Out::real()))
+}
+
 /// Runs one command line and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>, mut out: Out) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -52,7 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, mut out: Out) -> u8 {
             out.quiet = cli.globals.quiet;
             out.yes = cli.globals.yes || std::env::var_os("SKERRY_YES").is_some_and(|value| value == "1");
             let context = Context { globals: cli.globals, out };
-            let ended = dispatch(cli.command, &context);
+            let ended = sabotage::obey().and_then(|()| dispatch(cli.command, &context));
             out = context.out;
             ended
         }

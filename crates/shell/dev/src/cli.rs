@@ -27,7 +27,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Cluster(ClusterError::Missing { .. }) => {
-                Some("run it as root: sudo skerry dev up --nodes 3")
+                Some("run the same as root, with `sudo` before it")
             }
             Self::Cluster(ClusterError::NotFound { .. }) => Some("make one: skerry dev up --nodes 3"),
             _ => None,

@@ -22,7 +22,10 @@ pub mod demo;
 pub mod http;
 pub mod kernel;
 mod marker;
+pub mod meddler;
 pub mod process;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod skerry;
 pub mod wait;
 pub mod web;

@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// A killed process is gone within milliseconds, unless a disk or a network mount holds it back.
 const END_WAIT: Duration = Duration::from_secs(10);
-
-/// How often a process that is about to end is looked at.
-const END_POLL: Duration = Duration::from_millis(2);
 
 /// Why a process could not be looked at or ended.
 #[derive(Debug, thiserror::Error)]
@@ -80,26 +78,28 @@ impl Process {
         args(self.pid)
     }
 
-    /// Something that names this very process for as long as it is held; `None` when it has ended.
-    fn hold(&self) -> Result<Option<OwnedFd>, ProcessError> {
-        let held = hold(self.pid)?;
-        // Held first, looked at then: the number cannot have changed hands in between.
-        Ok(held.filter(|_| self.is_alive()))
-    }
-
-    /// Kills it with SIGKILL and waits until it has ended. One that had ended is no error.
+    /// Kills it with SIGKILL and waits until all of it has ended, and has let go of its files. One that
+    /// had ended is no error.
     pub fn kill(&self) -> Result<(), ProcessError> {
-        if let Some(held) = self.hold()? {
-            signal(self.pid, &held)?;
+        let Some(held) = hold(self.pid)? else { return Ok(()) };
+        // Held first, looked at then: the number cannot have changed hands in between.
+        if stat(self.pid).map(|(_, ticks, _)| ticks).ok() != Some(self.start_ticks) {
+            return Ok(());
         }
+        signal(self.pid, &held)?;
+        // Its first thread may be a zombie while others still hold locks: the pidfd tells of the last.
+        let mut polled = [PollFd::new(held.as_fd(), PollFlags::POLLIN)];
+        let look = |source: nix::Error| ProcessError::Look { pid: self.pid, source: source.into() };
+        let timeout = PollTimeout::try_from(END_WAIT).expect("ten seconds are in range");
         let deadline = Instant::now() + END_WAIT;
-        while self.is_alive() {
-            if Instant::now() >= deadline {
-                return Err(ProcessError::Stays { pid: self.pid });
+        loop {
+            match poll(&mut polled, timeout) {
+                Ok(0) => return Err(ProcessError::Stays { pid: self.pid }),
+                Ok(_) => return Ok(()),
+                Err(nix::Error::EINTR) if Instant::now() < deadline => {}
+                Err(error) => return Err(look(error)),
             }
-            std::thread::sleep(END_POLL);
         }
-        Ok(())
     }
 }
 

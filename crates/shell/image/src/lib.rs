@@ -21,6 +21,7 @@ mod build;
 mod elf;
 mod error;
 mod files;
+pub mod fuzz;
 mod hash;
 mod index;
 mod layer;

@@ -1,6 +1,7 @@
 //! What the HTTP routes stand on: questions to the mind, streams from disk, and requests passed on
 //! to the node that has the answer.
 
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -87,6 +88,17 @@ impl Peer {
 fn image_failure(error: &image::ImageError) -> Failure {
     let status = if matches!(error, image::ImageError::DiskFull { .. }) { 507 } else { 400 };
     Failure::new(status, "image", "the image was not taken").caused_by(error)
+}
+
+/// Bytes of a refused image that are still read. Most clients read the answer only once they have
+/// sent everything; this is an image that fits a small node.
+const REFUSED_BYTES_MAX: u64 = 1 << 30;
+
+/// The failure, once the client has sent the rest and can hear of it.
+fn refused_image(error: &image::ImageError, body: &mut impl std::io::Read) -> Failure {
+    // Where it cannot be read the client has gone.
+    drop(std::io::copy(&mut body.by_ref().take(REFUSED_BYTES_MAX), &mut std::io::sink()));
+    image_failure(error)
 }
 
 impl Backend for Peer {
@@ -191,7 +203,8 @@ impl Backend for Peer {
         let images = Arc::clone(&self.images);
         let mut body = SyncIoBridge::new(body);
         let loaded = Self::blocking(move || {
-            images.load_reader(&mut body, name.as_deref()).map_err(|error| image_failure(&error))
+            let loaded = images.load_reader(&mut body, name.as_deref());
+            loaded.map_err(|error| refused_image(&error, &mut body))
         });
         Ok(self.images_came(loaded.await?).await)
     }
@@ -205,9 +218,8 @@ impl Backend for Peer {
         let images = Arc::clone(&self.images);
         let mut body = SyncIoBridge::new(body);
         let built = Self::blocking(move || {
-            images
-                .build_binary(&name, &file, &mut body, &BuildOptions::default())
-                .map_err(|error| image_failure(&error))
+            let built = images.build_binary(&name, &file, &mut body, &BuildOptions::default());
+            built.map_err(|error| refused_image(&error, &mut body))
         });
         Ok(self.images_came(vec![built.await?.image]).await)
     }

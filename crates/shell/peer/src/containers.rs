@@ -272,6 +272,11 @@ impl Inner {
             ("SKERRY_CONTAINER".to_owned(), container.to_string()),
         ]);
         env.extend(run.env.iter().map(|(key, value)| (key.clone(), value.clone())));
+        let limits =
+            Limits { cpu_m: run.resources.cpu_m, memory_b: run.resources.memory_b, pids: run.resources.pids };
+        // To the runtime, 0 is no limit.
+        #[cfg(feature = "sabotage")]
+        let limits = if crate::sabotage::Sabotage::NoLimits.is_on() { Limits::default() } else { limits };
         Ok(ContainerSpec {
             version: SPEC_VERSION,
             id: container.to_string(),
@@ -282,11 +287,7 @@ impl Inner {
             cwd: run.workdir.clone().or_else(|| image.workdir.clone()).unwrap_or_else(|| "/".to_owned()),
             user: run.user.clone().or_else(|| image.user.clone()),
             hostname: hostname[..hostname.len().min(63)].to_owned(),
-            limits: Limits {
-                cpu_m: run.resources.cpu_m,
-                memory_b: run.resources.memory_b,
-                pids: run.resources.pids,
-            },
+            limits,
             ports: run
                 .ports
                 .iter()

@@ -175,6 +175,8 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     let Opened { data, config, key, journal, records, images, runtime, generation } = opened;
     let started = Instant::now();
     let (containers, strange) = scan(&runtime)?;
+    #[cfg(feature = "sabotage")]
+    let containers = if crate::sabotage::Sabotage::NoAdoption.is_on() { Vec::new() } else { containers };
     let name = data.format().name.clone();
     let notices = Arc::new(Notices::new(name.to_string()));
     for strange in strange {
@@ -213,7 +215,10 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             capacity: config.capacity.unwrap_or_else(measured_capacity),
             seed: *key.derive(&format!("skerry-core-{generation}")),
             timings: Timings::default(),
+            #[cfg(not(feature = "sabotage"))]
             sabotage: std::collections::BTreeSet::new(),
+            #[cfg(feature = "sabotage")]
+            sabotage: crate::sabotage::of_the_core(),
         },
         Boot { events: records, containers, images: images.records() },
         Time::ZERO,

@@ -23,6 +23,8 @@ mod mind;
 mod notices;
 mod reach_in;
 mod rows;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod setup;
 mod watch;
 

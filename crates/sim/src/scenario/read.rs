@@ -329,16 +329,17 @@ impl Reader<'_> {
         if let Some(it) = raw.conflicts {
             conditions.push(Condition::Conflicts(name(&it.name)?, it.count, self.on(it.on.as_ref())?));
         }
-        let of_nodes: [(_, fn(Vec<usize>) -> Condition); 4] = [
-            (raw.agreed, Condition::Agreed),
-            (raw.level, Condition::Level),
-            (raw.all_up, Condition::AllUp),
-            (raw.undisturbed, Condition::Undisturbed),
-        ];
-        for (nodes, condition) in of_nodes {
-            if let Some(nodes) = nodes {
-                conditions.push(condition(self.some(&nodes)?));
-            }
+        if let Some(nodes) = raw.agreed {
+            conditions.push(Condition::Agreed(self.some(&nodes)?));
+        }
+        if let Some(nodes) = raw.level {
+            conditions.push(Condition::Level(self.some(&nodes)?));
+        }
+        if let Some(nodes) = raw.all_up {
+            conditions.push(Condition::AllUp(self.some(&nodes)?));
+        }
+        if let Some(nodes) = raw.undisturbed {
+            conditions.push(Condition::Undisturbed(self.some(&nodes)?));
         }
         if let Some(it) = raw.accepted {
             conditions.push(Condition::Accepted(it.disks));

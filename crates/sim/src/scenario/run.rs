@@ -130,7 +130,9 @@ fn take(cluster: &mut Cluster, past: &mut Past, act: &Act) -> Result<(), String>
             Ok(())
         }
         Act::PowerOff(hosts) => {
-            hosts.iter().for_each(|host| cluster.power_off(*host));
+            for host in hosts {
+                cluster.power_off(*host);
+            }
             Ok(())
         }
         Act::StopPeer(hosts) => hosts.iter().try_for_each(|host| {
@@ -146,7 +148,9 @@ fn take(cluster: &mut Cluster, past: &mut Past, act: &Act) -> Result<(), String>
             Ok(())
         }),
         Act::DiskFull(hosts, full) => {
-            hosts.iter().for_each(|host| cluster.disk_full(*host, *full));
+            for host in hosts {
+                cluster.disk_full(*host, *full);
+            }
             Ok(())
         }
         Act::Remember => {

@@ -48,7 +48,9 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
     }
     cluster.heal();
     cluster.guard_copies();
-    all.iter().for_each(|host| start(cluster, *host));
+    for host in &all {
+        start(cluster, *host);
+    }
     let begin = cluster.now();
     cluster.tell("calm");
 
@@ -87,12 +89,11 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
 }
 
 fn plans(cluster: &Cluster) -> String {
-    let mut text = String::new();
-    for host in 0..cluster.len() {
-        let Some(node) = cluster.node(host) else { continue };
-        text.push_str(&format!("\n  n{}: {:?}", host + 1, node.plan().placements));
-    }
-    text
+    let of = |host: usize| {
+        let node = cluster.node(host)?;
+        Some(format!("\n  n{}: {:?}", host + 1, node.plan().placements))
+    };
+    (0..cluster.len()).filter_map(of).collect()
 }
 
 /// What must have held all the time.
@@ -139,7 +140,7 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
             let claim = &container.claim;
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
             let desired = node.desired().get(&key);
-            if !desired.is_some_and(|it| it.deployment.incarnation == claim.replica.incarnation) {
+            if desired.is_none_or(|it| it.deployment.incarnation != claim.replica.incarnation) {
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
             }
             if container.pid.is_none() {
@@ -153,10 +154,12 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
         let mine: Vec<(usize, bool)> =
             copies.iter().filter(|(of, ..)| of == replica).map(|(_, host, new)| (*host, *new)).collect();
         let held_back = node.plan().held_back.contains_key(replica);
+        // No higher ordinal is touched while a lower one is not well.
+        let lower = |it: &ReplicaId| it.deployment == replica.deployment && it.ordinal < replica.ordinal;
+        let unplaced = |it: &Placement| matches!(it, Placement::Unplaced { .. });
         let waits = matches!(placement, Placement::KeepOld { .. })
-            && node.plan().held_back.keys().any(|it| {
-                it.deployment == replica.deployment && it.ordinal < replica.ordinal
-            });
+            && (node.plan().held_back.keys().any(lower)
+                || node.plan().placements.iter().any(|(it, placement)| lower(it) && unplaced(placement)));
         match (placement, mine.as_slice()) {
             (Placement::Unplaced { .. }, []) => no_room(cluster, replica)?,
             (_, [(_, true)]) => {}

@@ -98,6 +98,14 @@ impl NodeArgs {
                 self.cgroup_parent.escape_debug()
             )));
         }
+        // The system would give another port at each start.
+        if self.listen.port() == 0 && self.advertise.is_empty() {
+            return Err(CliError::usage(format!(
+                "others cannot reach a node that listens at {}",
+                self.listen
+            ))
+            .hint("name a port in --listen, or with --advertise HOST:PORT what others dial"));
+        }
         Ok(NodeOptions {
             dir: self.dir()?,
             name,

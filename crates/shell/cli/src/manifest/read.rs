@@ -389,6 +389,11 @@ impl Reader {
         let mut words =
             |field: &'static str| fields.get(field).map(|node| self.words(node, field)).unwrap_or_default();
         let (command, args) = (words("command"), words("args"));
+        if let Some(node) = fields.get("command")
+            && command.first().is_some_and(String::is_empty)
+        {
+            self.note(node.place, "command must begin with the name of a program, found \"\"");
+        }
         let env = fields.get("env").map(|node| self.env(node)).unwrap_or_default();
         let workdir = fields.get("workdir").and_then(|node| {
             let text = self.text(node, "workdir")?;

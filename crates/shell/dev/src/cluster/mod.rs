@@ -318,7 +318,12 @@ impl Cluster {
 
     /// The command line of a user at a node's peer.
     pub fn skerry(&self, name: &str, user: User) -> Skerry {
-        Skerry::new(&self.exe, COMMAND_WAIT).at(&self.socket(name)).signing(&self.key(user))
+        self.skerry_with(&self.socket(name), &self.key(user))
+    }
+
+    /// The command line of whoever has this key, at any socket.
+    pub fn skerry_with(&self, socket: &Path, key: &Path) -> Skerry {
+        Skerry::new(&self.exe, COMMAND_WAIT).at(socket).signing(key)
     }
 
     /// The names of all nodes.
@@ -416,6 +421,10 @@ impl Cluster {
             }
         }
         marker.write(&self.dir)?;
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::no_filter() {
+            return Ok(());
+        }
         Ok(Lab::open(&self.net())?.apply(&cuts)?)
     }
 

@@ -47,6 +47,17 @@ pub(super) fn show(counts: &BTreeMap<String, usize>) -> String {
     parts.join(", ")
 }
 
+/// What a command complains of, with what the kernel shows where that is the reason.
+pub(super) fn instead_of(cluster: &Cluster, nodes: &[&str], wanted: usize, problem: &str) -> String {
+    match counts(cluster, nodes) {
+        Ok(counts) if counts.values().sum::<usize>() != wanted => {
+            let total: usize = counts.values().sum();
+            format!("{total} containers run instead of {wanted}: {}\n{problem}", show(&counts))
+        }
+        _ => problem.to_owned(),
+    }
+}
+
 /// The deployment, as a node's peer sees it.
 pub(super) fn deployment(cluster: &Cluster, node: &str) -> Result<DeploymentRow, String> {
     let rows: Vec<DeploymentRow> = ask(&cluster.socket(node), routes::DEPLOYMENTS).map_err(problem)?;
@@ -100,19 +111,26 @@ pub(super) fn sees(
     waited.map(|((), took)| took).map_err(problem)
 }
 
+/// Where documents stand: heads by document.
+pub(super) type Heads = BTreeMap<String, Vec<String>>;
+
+/// Where each of these nodes' peers stands: one where they agree.
+pub(super) fn heads(cluster: &Cluster, nodes: &[&str]) -> Result<BTreeSet<Heads>, String> {
+    let mut all = BTreeSet::new();
+    for node in nodes {
+        let rows: Vec<NodeRow> = ask(&cluster.socket(node), routes::NODES).map_err(problem)?;
+        // Each peer for itself: what it says of others is what it heard.
+        let own =
+            rows.into_iter().find(|row| row.name == *node).ok_or(format!("{node} does not know itself"))?;
+        all.insert(own.heads);
+    }
+    Ok(all)
+}
+
 /// Waits until all these nodes' peers stand at the same heads.
 pub(super) fn same_heads(cluster: &Cluster, nodes: &[&str], limit: Duration) -> Result<Duration, String> {
     let waited = wait::until(limit, || {
-        let mut all = BTreeSet::new();
-        for node in nodes {
-            let rows: Vec<NodeRow> = ask(&cluster.socket(node), routes::NODES).map_err(problem)?;
-            // Each peer for itself: what it says of others is what it heard.
-            let own = rows
-                .into_iter()
-                .find(|row| row.name == *node)
-                .ok_or(format!("{node} does not know itself"))?;
-            all.insert(own.heads);
-        }
+        let all = heads(cluster, nodes)?;
         if all.len() == 1 { Ok(()) } else { Err("the peers' documents differ".to_owned()) }
     });
     waited.map(|((), took)| took).map_err(problem)

@@ -15,7 +15,8 @@ use super::{Teller, Told};
 use crate::cli::shell_line;
 use crate::cluster::{Cluster, ClusterError, Options, User};
 use crate::kernel;
-use crate::skerry::ask;
+use crate::meddler::Meddler;
+use crate::skerry::{Answer, ask};
 use crate::wait;
 use crate::web;
 
@@ -81,9 +82,10 @@ impl Story {
     /// All steps between up and down. Whether every check held.
     pub(super) fn tell(&self, teller: &mut Teller<'_>) -> io::Result<bool> {
         type Step = (&'static str, fn(&Story) -> Told);
-        let steps: [Step; 9] = [
+        let steps: [Step; 10] = [
             ("image", Self::image),
             ("apply", Self::apply),
+            ("forge", Self::forge),
             ("cut", Self::cut),
             ("change", Self::change),
             ("heal", Self::heal),
@@ -211,6 +213,41 @@ impl Story {
         ])
     }
 
+    /// Two changes that nobody who may has signed: neither may get into any document.
+    fn forge(&self) -> Told {
+        let socket = self.cluster.socket("n2");
+        let key = |who: &str| self.cluster.dir().join(who);
+        look::same_heads(&self.cluster, &ALL, LOOK)?;
+        let before = look::heads(&self.cluster, &ALL)?;
+        let wanted = Wanted { replicas: REPLICAS + 1, memory: MEMORY.0, greeting: "gotcha" };
+        let path = self.manifest("mallory", &wanted)?;
+        let apply = ["apply", "--detach", "-f", &path];
+
+        let between = key("between.sock");
+        let meddler = Meddler::between(&between, &socket).map_err(problem)?;
+        let changed = self.cluster.skerry_with(&between, &self.cluster.key(User::Alice));
+        let changed = changed.run(&apply).map_err(problem)?;
+        if meddler.changed() != 1 {
+            return Err(format!("{} events were changed on their way", meddler.changed()));
+        }
+        refused(&changed, "is not signed by its author", "an event that was changed on its way")?;
+
+        let mallory = self.cluster.skerry_with(&socket, &key("mallory.key"));
+        mallory.ok(&["user", "key"]).map_err(problem)?;
+        let strange = mallory.run(&apply).map_err(problem)?;
+        refused(&strange, "may not do this", "an event of a stranger")?;
+
+        if look::heads(&self.cluster, &ALL)? != before {
+            return Err("a forged event has changed a document".to_owned());
+        }
+        look::running(&self.cluster, &ALL, REPLICAS, LOOK)?;
+        Ok(vec![
+            "one bit of a change by alice was turned on its way to n2: refused, for her signature".to_owned(),
+            "mallory signed one with a key that nobody let in: refused; no peer's document has changed"
+                .to_owned(),
+        ])
+    }
+
     fn cut(&self) -> Told {
         if !look::reaches(&self.cluster, "n1", "n3")? {
             return Err("n1 does not reach n3 before the cut".to_owned());
@@ -334,7 +371,7 @@ impl Story {
             .skerry("n3", User::Alice)
             .within(LIMIT)
             .json(&["conflicts", "resolve", NAME, "--take", &side.event])
-            .map_err(problem)?;
+            .map_err(|error| look::instead_of(&self.cluster, &ALL, REPLICAS_THEN, &problem(error)))?;
         let (counts, _) = look::running(&self.cluster, &ALL, REPLICAS_THEN, LIMIT)?;
         look::same_heads(&self.cluster, &ALL, LOOK)?;
         for node in ALL {
@@ -438,9 +475,18 @@ impl Story {
             write!(pids, " {}", process.pid).map_err(problem)?;
         }
         Ok(vec![format!(
-            "kill -9 of n1's peer: its {answering} containers went on, and were adopted {:.1} s after it was started again: same pids{pids}",
-            took.as_secs_f64()
+            "kill -9 of n1's peer: its {answering} containers went on, and were adopted {} ms after it was started again: same pids{pids}",
+            took.as_millis()
         )])
+    }
+}
+
+/// Checks that a command was refused, and for this reason.
+fn refused(answer: &Answer, why: &str, what: &str) -> Result<(), String> {
+    match answer.code {
+        Some(0) => Err(format!("{what} was accepted")),
+        _ if answer.stderr.contains(why) => Ok(()),
+        _ => Err(format!("{what} was refused for another reason: {}", answer.stderr.trim())),
     }
 }
 
