@@ -192,7 +192,9 @@ fn program() -> Vec<u8> {
     put(56, &3_u16.to_le_bytes());
     // Interpreter, one loaded segment, the dynamic section: type, offset, address, sizes.
     let tail = 64 + 3 * 56;
-    for (n, (kind, offset, size)) in [(3_u32, tail, 16), (1, 0, 512), (2, tail + 16, 96)].into_iter().enumerate() {
+    for (n, (kind, offset, size)) in
+        [(3_u32, tail, 16), (1, 0, 512), (2, tail + 16, 96)].into_iter().enumerate()
+    {
         let at = 64 + n * 56;
         put(at, &kind.to_le_bytes());
         put(at + 8, &(offset as u64).to_le_bytes());
@@ -267,13 +269,17 @@ fn seeds(decoder: &str) -> Seeds {
         "groups" => groups(),
         "image_documents" => image().0,
         "image_layer" => image().1,
-        "image_program" => vec![("dynamic".to_owned(), program()), ("script".to_owned(), b"#!/bin/sh\n".to_vec())],
-        "image_reference" => ["web", "web:1", "registry.example:5000/team/web:1.2", "docker.io/library/nginx:latest"]
-            .iter()
-            .enumerate()
-            .map(|(n, text)| (format!("name-{n}"), text.as_bytes().to_vec()))
-            .chain([("digest".to_owned(), format!("web@sha256:{}", "ab".repeat(32)).into_bytes())])
-            .collect(),
+        "image_program" => {
+            vec![("dynamic".to_owned(), program()), ("script".to_owned(), b"#!/bin/sh\n".to_vec())]
+        }
+        "image_reference" => {
+            ["web", "web:1", "registry.example:5000/team/web:1.2", "docker.io/library/nginx:latest"]
+                .iter()
+                .enumerate()
+                .map(|(n, text)| (format!("name-{n}"), text.as_bytes().to_vec()))
+                .chain([("digest".to_owned(), format!("web@sha256:{}", "ab".repeat(32)).into_bytes())])
+                .collect()
+        }
         "token" => tokens(),
         "frames" => frames(),
         "journal" => journals(),

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use api::routes;
@@ -82,6 +82,31 @@ pub fn can_run() -> bool {
     false
 }
 
+/// The beginning of the names of the tests' folders.
+const FOLDER: &str = "skerry-e2e-";
+
+/// Takes down, once, what a run left that was killed itself. A cluster whose maker is alive is not
+/// touched, nor one that belongs to nobody.
+fn clear_away_once() {
+    static CLEARED: Once = Once::new();
+    CLEARED.call_once(|| {
+        let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+        for folder in entries.flatten().filter(|it| it.file_name().to_string_lossy().starts_with(FOLDER)) {
+            let cluster = folder.path().join("c");
+            if Cluster::is_abandoned(&cluster) && Cluster::down_at(&cluster).is_ok() {
+                // What is in it is of use to nobody; a leftover file harms nobody either.
+                fs::remove_dir_all(folder.path()).ok();
+            }
+        }
+    });
+}
+
+/// A temporary folder of a test; first, what an earlier run left is cleared away.
+pub fn folder() -> tempfile::TempDir {
+    clear_away_once();
+    tempfile::Builder::new().prefix(FOLDER).tempdir().expect("a temporary folder")
+}
+
 /// Runs a test on a cluster of so many nodes, and checks that nothing is left of it.
 #[track_caller]
 pub fn with_cluster(nodes: usize, test: impl FnOnce(&World)) {
@@ -95,7 +120,7 @@ pub fn with_cluster_of(nodes: usize, capacity: &str, test: impl FnOnce(&World)) 
         return;
     }
     let _permit = Permit::take();
-    let folder = tempfile::Builder::new().prefix("skerry-e2e-").tempdir().expect("a temporary folder");
+    let folder = folder();
     let options = Options {
         exe: binary::skerry().to_owned(),
         dir: folder.path().join("c"),

@@ -155,7 +155,8 @@ fn brief(name: &str) {
     for (n, seed) in seeds.iter().enumerate() {
         run(name, decode, seed, &format!("seed {n}"));
     }
-    let mut chance = Chance(name.bytes().fold(1, |sum, byte| sum * 31 + u64::from(byte)));
+    let mut chance =
+        Chance(name.bytes().fold(1, |sum: u64, byte| sum.wrapping_mul(31).wrapping_add(byte.into())));
     for n in 0..MUTATIONS {
         let mut input = seeds[chance.below(seeds.len())].clone();
         for _ in 0..=chance.below(4) {

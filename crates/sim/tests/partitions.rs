@@ -333,7 +333,8 @@ fn no_copy_is_stopped_on_what_a_winner_said_before_it_lost_power() {
     // Its work is taken over while its peer is dead and its container is not; the winner confirms that.
     cluster.stop_peer(1);
     cluster.run_for(Duration::from_secs(20));
-    let winner = [0, 2].into_iter().find(|host| cluster.running(*host).any(|(_, it)| it.claim.replica == replica));
+    let winner =
+        [0, 2].into_iter().find(|host| cluster.running(*host).any(|(_, it)| it.claim.replica == replica));
     let winner = winner.expect("another node took over");
     // The winner goes too. Both come back; the third still passes on what the winner said in good days.
     cluster.power_off(winner);

@@ -11,7 +11,8 @@ fn folder() -> PathBuf {
 
 fn files() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder()).expect("the folder `simulations` is there");
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    let mut files: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("the folder can be read").path()).collect();
     files.retain(|path| path.extension().is_some_and(|it| it == "toml"));
     files.sort();
     files
@@ -90,11 +91,19 @@ fn a_sound_scenario_is_read() {
 #[test]
 fn mistakes_are_named_with_file_line_column_and_a_hint() {
     let cases = [
-        ("[[step]]\nat = \"1s\"\nexpct = {}\n", "x.toml:6:1: unknown field `expct`", "did you mean `expect`?"),
+        (
+            "[[step]]\nat = \"1s\"\nexpct = {}\n",
+            "x.toml:6:1: unknown field `expct`",
+            "did you mean `expect`?",
+        ),
         ("[[step]]\nat = \"1s\"\nstart = [\"n3\"]\n", "x.toml:6:10: there is no node `n3`", "n1 to n2"),
         ("[[step]]\nat = \"soon\"\nheal = true\n", "x.toml:5:6: `soon` is no span of time", "write `10s`"),
         ("[[step]]\nat = \"1s\"\n", "x.toml:4:1: this step does 0 things", "a step does one"),
-        ("[[step]]\nat = \"1s\"\nheal = true\nremember = true\n", "x.toml:4:1: this step does 2 things", "does one"),
+        (
+            "[[step]]\nat = \"1s\"\nheal = true\nremember = true\n",
+            "x.toml:4:1: this step does 2 things",
+            "does one",
+        ),
         ("[[step]]\nat = \"1s\"\nheal = false\n", "x.toml:6:8: `false` does nothing", "write `true`"),
         ("[[step]]\nat = \"1s\"\nsplit = [[\"n1\"]]\n", "x.toml:4:1: a node is in no group", "every node"),
         ("[[step]]\nat = \"1s\"\nstart = [\"n1\", \"n1\"]\n", "x.toml:6:16: `n1` is named twice", "once"),
@@ -124,6 +133,9 @@ fn what_does_not_come_true_is_told_with_its_line_and_the_transcript() {
     let steps = "[[step]]\nat = \"1s\"\nexpect = { refused = \"disk\", within = \"1s\" }\n";
     let scenario = Scenario::read("x.toml", &format!("{START}{steps}")).unwrap();
     let error = scenario.run().unwrap_err().to_string();
-    assert!(error.starts_with("x.toml:4: not within 1s: the change is refused (disk)\ns\n2 nodes"), "{error}");
+    assert!(
+        error.starts_with("x.toml:4: not within 1s: the change is refused (disk)\ns\n2 nodes"),
+        "{error}"
+    );
     assert!(error.contains("FAILED"), "{error}");
 }

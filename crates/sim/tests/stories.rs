@@ -17,7 +17,8 @@ fn number(of: &str) -> Option<u64> {
 fn one(seed: u64) -> Result<Took, Box<Failure>> {
     std::panic::catch_unwind(|| Story::draw(seed).run()).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned())).unwrap_or_default();
+        let text =
+            text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned())).unwrap_or_default();
         Err(Box::new(Failure { seed, what: format!("panicked: {text}"), steps: vec![], trace: vec![] }))
     })
 }
@@ -37,7 +38,9 @@ fn run(from: u64, count: u64) -> (Vec<Took>, Vec<Failure>) {
     let threads: Vec<_> = (0..threads).map(share).collect();
     let mut took = Vec::new();
     let mut failures = Vec::new();
-    for result in threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught in each story")) {
+    for result in
+        threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught in each story"))
+    {
         match result {
             Ok(it) => took.push(it),
             Err(failure) => failures.push(*failure),

@@ -57,17 +57,26 @@ fn every_wrong_field_is_named_with_its_place_and_nothing_is_accepted() {
             "4:14: restart cannot be `sometimes`, use one of `always`, `on-failure`, `never`",
         ),
         // Zero and absurd.
-        (with("replicas: 0"), "replicas must be at least 1, found 0"),
-        (with("replicas: -1"), "replicas must be"),
-        (with("replicas: 10001"), "4:15: replicas must be at most 10000, found 10001"),
-        (with("replicas: 99999999999999999999999"), "4:15: replicas must be"),
-        (with("resources: {memory: 1}"), "4:25: resources.memory: "),
-        (with("resources: {memory: 0}"), "4:25: resources.memory: "),
-        (with("resources: {memory: 99999Gi}"), "4:25: resources.memory: "),
-        (with("resources: {memory: 99999999999999Gi}"), "4:25: resources.memory: "),
-        (with("resources: {cpu: 0}"), "4:22: resources.cpu: "),
-        (with("resources: {cpu: 1e9}"), "4:22: resources.cpu: "),
-        (with("resources: {pids: 0}"), "4:23: resources.pids must be at least 1, found 0"),
+        (with("replicas: 0"), "4:15: replicas must be at least 1, found 0"),
+        (with("replicas: -1"), "4:15: replicas must be 1 to 10000, found -1"),
+        (with("replicas: 10001"), "4:15: replicas must be 1 to 10000, found 10001"),
+        (
+            with("replicas: 99999999999999999999999"),
+            "4:15: replicas must be a whole number, found the number",
+        ),
+        (with("resources: {memory: 1}"), "4:25: resources.memory: 1 bytes asked, use 1Mi to 16Ti"),
+        (with("resources: {memory: 0}"), "4:25: resources.memory: 0 bytes asked, use 1Mi to 16Ti"),
+        (
+            with("resources: {memory: 99999Gi}"),
+            "4:25: resources.memory: 107373108658176 bytes asked, use 1Mi to 16Ti",
+        ),
+        (
+            with("resources: {memory: 99999999999999Gi}"),
+            "`99999999999999Gi` is not a whole number of bytes: write it like `64Mi`",
+        ),
+        (with("resources: {cpu: 0}"), "4:22: resources.cpu: 0m asked, use 1m to 1024000m"),
+        (with("resources: {cpu: 1e9}"), "4:22: resources.cpu: 1000000000000m asked, use 1m to 1024000m"),
+        (with("resources: {pids: 0}"), "4:23: resources.pids must be 1 to 4194304, found 0"),
         // Names.
         (
             with("").replace("web", "\"..\""),
@@ -80,23 +89,25 @@ fn every_wrong_field_is_named_with_its_place_and_nothing_is_accepted() {
             "2:11: name: `aaaaaaaaaaaaaaaaaaaa...` has 300 characters, the limit is 63",
         ),
         (format!("namespace: ../x\n{}", with("")), "1:12: namespace: `../x` has the character '.'"),
-        (with("").replace("probe:1", "../probe"), "3:12: image: "),
-        (with("").replace("probe:1", &long), "3:12: image: "),
+        (with("").replace("probe:1", "../probe"), "3:12: image: `../probe` is not the name of an image"),
+        (
+            with("").replace("probe:1", &long),
+            "3:12: image: the name of an image has 300 bytes, the limit is 255",
+        ),
         (with("workdir: etc"), "4:14: workdir must be an absolute path, like `/srv`, found `etc`"),
         // What is not there yet says so.
         (with("class: exclusive"), "class `exclusive` is not supported yet"),
         // The same twice.
-        (with("name: web"), "name"),
+        (with("name: web"), "4:5: duplicate mapping key `name` is not allowed here"),
         (
             format!("{}  - {{name: web, image: probe:1}}\n", with("")),
-            "deployment `web` is there twice: first in line 2",
+            "5:12: deployment `web` is there twice: first in line 2",
         ),
     ] {
         refused(&site, &node, &text, &["error: ", words]);
     }
     // All of it at once.
-    let text =
-        "deployments:\n  - name: A\n    image: probe:1\n    replica: 1\n    resources: {cpu: 0, memroy: 1}\n";
+    let text = "deployments:\n  - name: A\n    image: probe:1\n    replica: 1\n    resources: {cpu: 1GHz, memroy: 1}\n";
     refused(
         &site,
         &node,

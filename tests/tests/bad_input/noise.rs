@@ -123,7 +123,7 @@ fn a_huge_head_and_an_endless_body_are_cut_off() {
         stream
             .write_all(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
             .unwrap();
-        let chunk = [&b"10000\r\n"[..], &[b'x'; 65_536], b"\r\n"].concat();
+        let chunk = [&b"10000\r\n"[..], &vec![b'x'; 65_536], b"\r\n"].concat();
         let mut sent = 0_u64;
         while stream.write_all(&chunk).is_ok() {
             sent += 65_536;

@@ -369,7 +369,7 @@ impl<'a> Node<'a> {
         let limits = "resources: {cpu: 100m, memory: 32Mi, pids: 20}";
         let own = |key: &str| more.iter().any(|line| line.starts_with(key));
         for line in [sleeps, limits].iter().filter(|line| !own(line.split_once(':').unwrap().0)).chain(more) {
-            text.push_str(&format!("    {line}\n"));
+            text.extend(["    ", line, "\n"]);
         }
         self.site.file(&format!("{}-{name}.yaml", self.name), text)
     }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use dev::{Cluster, kernel};
-use e2e::world::can_run;
+use e2e::world::{can_run, folder};
 use e2e::{LIMIT, binary, eventually};
 
 /// A cluster's folder in a temporary one, taken down at the end in any case.
@@ -11,7 +11,7 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        Self(tempfile::Builder::new().prefix("skerry-e2e-").tempdir().unwrap())
+        Self(folder())
     }
 
     fn dir(&self) -> std::path::PathBuf {

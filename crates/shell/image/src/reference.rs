@@ -92,7 +92,13 @@ impl Reference {
         for implied in IMPLIED {
             short = short.strip_prefix(implied).unwrap_or(short);
         }
-        Ok(Self { name: short.into(), tag: tag.map(Into::into), digest })
+        let read = Self { name: short.into(), tag: tag.map(Into::into), digest };
+        // What the index files it under, with the tag that is implied, must read back as well.
+        let bytes = read.key().len();
+        if bytes > REFERENCE_BYTES_MAX {
+            return Err(ReferenceError::TooLong { bytes });
+        }
+        Ok(read)
     }
 
     /// The name, without tag and digest.
@@ -245,6 +251,9 @@ mod tests {
         ] {
             assert_eq!(Reference::parse(text).unwrap_err().to_string(), expected, "{text}");
         }
+        // The implied `:latest` counts.
+        assert!(Reference::parse(&"a".repeat(248)).is_ok());
+        assert_eq!(Reference::parse(&"a".repeat(249)), Err(ReferenceError::TooLong { bytes: 256 }));
         for tag in ["web:", "web:-1", "web:a b", "web:é"] {
             assert!(matches!(Reference::parse(tag), Err(ReferenceError::Tag { .. })), "{tag}");
         }

@@ -10,7 +10,7 @@ use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
-use node::{Boot, Config as NodeConfig, Input, Node, Timings};
+use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
 use runtime::{Runtime, RuntimeError};
 use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
@@ -293,12 +293,21 @@ fn listen(path: &Path) -> Result<tokio::net::UnixListener, RunError> {
 }
 
 /// Owns the journal: takes all that waits, appends it at once, says how it went.
+///
+/// After a failure the core forgets every batch that it has handed over, and skips a number before the
+/// next: what was under way with the failed one, and may depend on it, is dropped and never written.
 fn journal_thread(mut journal: Journal, mind: Mind) -> Result<std::sync::mpsc::Sender<Batch>, RunError> {
     let (sender, batches) = std::sync::mpsc::channel::<Batch>();
     let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(256 * 1024);
     thread
         .spawn(move || {
+            let mut failed: Option<Seq> = None;
             while let Ok(first) = batches.recv() {
+                if failed.is_some_and(|last| first.0 == Seq(last.0 + 1)) {
+                    failed = Some(first.0);
+                    continue;
+                }
+                failed = None;
                 let mut all = vec![first];
                 let mut bytes = 0;
                 while bytes < GROUP_BYTES_MAX
@@ -314,6 +323,7 @@ fn journal_thread(mut journal: Journal, mind: Mind) -> Result<std::sync::mpsc::S
                     Ok(()) => mind.input_blocking(Input::Persisted(last)),
                     Err(error) => {
                         tracing::error!(error = chain(&error), "the journal took nothing");
+                        failed = Some(last);
                         mind.input_blocking(Input::PersistFailed { seq: first, reason: chain(&error) });
                     }
                 }

@@ -49,7 +49,10 @@ impl Condition {
             Self::Gone(of, on) => cluster.copies(on, of.as_str()).is_empty(),
             Self::Updated(of, on) => {
                 let wanted = on.first().and_then(|host| cluster.node(*host)).and_then(|node| {
-                    node.desired().iter().find(|((_, name), _)| name == of).map(|(_, desired)| desired.revision)
+                    node.desired()
+                        .iter()
+                        .find(|((_, name), _)| name == of)
+                        .map(|(_, desired)| desired.revision)
                 });
                 let mut revisions = cluster.copies(on, of.as_str()).into_values().flatten().map(|(_, it)| it);
                 wanted.is_some_and(|wanted| revisions.all(|it| it == wanted))
@@ -60,7 +63,8 @@ impl Condition {
                     .flat_map(|host| cluster.running(*host))
                     .filter(|(_, it)| it.claim.replica.deployment == *of)
                     .collect();
-                let has = |it: &BTreeMap<String, String>| env.iter().all(|(key, value)| it.get(key) == Some(value));
+                let has =
+                    |it: &BTreeMap<String, String>| env.iter().all(|(key, value)| it.get(key) == Some(value));
                 !copies.is_empty() && copies.iter().all(|(_, it)| has(&it.claim.run.env))
             }
             Self::Level(on) => cluster.same_heads(on),
@@ -103,7 +107,9 @@ impl fmt::Display for Names<'_> {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RunsOnce(of, count, on) => write!(f, "{count} replicas of {of} run once each on {}", Names(on)),
+            Self::RunsOnce(of, count, on) => {
+                write!(f, "{count} replicas of {of} run once each on {}", Names(on))
+            }
             Self::Gone(of, on) => write!(f, "nothing of {of} runs on {}", Names(on)),
             Self::Updated(of, on) => write!(f, "all of {of} on {} is of the wanted revision", Names(on)),
             Self::RunsWith(of, env, on) => {

@@ -160,9 +160,11 @@ impl Reader<'_> {
     fn syntax(&self, error: &toml::de::Error) -> ReadError {
         let message = error.message().trim().replace('\n', " ");
         let mut quoted = message.split('`').skip(1).step_by(2);
-        let hint = message.starts_with("unknown field").then(|| quoted.next()).flatten().and_then(|word| {
-            nearest(word, quoted).map(|meant| format!("did you mean `{meant}`?"))
-        });
+        let hint = message
+            .starts_with("unknown field")
+            .then(|| quoted.next())
+            .flatten()
+            .and_then(|word| nearest(word, quoted).map(|meant| format!("did you mean `{meant}`?")));
         self.error((error.span().unwrap_or(0..0), message, hint))
     }
 
@@ -179,7 +181,11 @@ impl Reader<'_> {
         if let Some([low, high]) = &raw.world.latency {
             settings.latency = (span_of(low)?, span_of(high)?);
             if settings.latency.0 > settings.latency.1 {
-                return fault(low.span(), "the shortest latency is longer than the longest", "turn them round");
+                return fault(
+                    low.span(),
+                    "the shortest latency is longer than the longest",
+                    "turn them round",
+                );
             }
         }
         if let Some(loss) = raw.world.loss_permille {
@@ -201,7 +207,8 @@ impl Reader<'_> {
             let span = step.span();
             let step = self.step(step.into_inner(), span.clone())?;
             if step.at < free {
-                let problem = format!("this step begins at {:?}, when those before it may still run", step.at);
+                let problem =
+                    format!("this step begins at {:?}, when those before it may still run", step.at);
                 return fault(span, problem, format!("begin at {free:?} or later"));
             }
             free = match &step.act {
@@ -375,7 +382,11 @@ impl Reader<'_> {
         for node in nodes {
             let host = self.node(node)?;
             if hosts.contains(&host) {
-                return fault(node.span(), format!("`{}` is named twice", node.get_ref()), "name each node once");
+                return fault(
+                    node.span(),
+                    format!("`{}` is named twice", node.get_ref()),
+                    "name each node once",
+                );
             }
             hosts.push(host);
         }
@@ -424,7 +435,8 @@ fn user(text: Option<&Text>) -> Result<User, Fault> {
 fn span_of(text: &Text) -> Result<Duration, Fault> {
     let word = text.get_ref();
     let digits = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    let units: BTreeMap<&str, u64> = BTreeMap::from([("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)]);
+    let units: BTreeMap<&str, u64> =
+        BTreeMap::from([("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)]);
     let (number, unit) = word.split_at(digits);
     let micros = number.parse::<u64>().ok().zip(units.get(unit)).and_then(|(n, unit)| n.checked_mul(*unit));
     match micros.map(Duration::from_micros) {

@@ -47,7 +47,8 @@ impl Scenario {
             let left = step.at.saturating_sub(cluster.now().since(model::Time::ZERO));
             cluster.run_for(left);
             let result = take(&mut cluster, &mut past, &step.act);
-            let result = result.and_then(|()| cluster.violations().first().map_or(Ok(()), |it| Err(it.clone())));
+            let result =
+                result.and_then(|()| cluster.violations().first().map_or(Ok(()), |it| Err(it.clone())));
             if let Err(problem) = result {
                 let Step { line, .. } = step;
                 let transcript = self.transcript(&cluster);
@@ -74,7 +75,10 @@ impl Scenario {
                 .running(host)
                 .map(|(_, it)| {
                     let claim = &it.claim;
-                    format!("{}#{} (v{})", claim.replica.deployment, claim.replica.ordinal, claim.revision_number)
+                    format!(
+                        "{}#{} (v{})",
+                        claim.replica.deployment, claim.replica.ordinal, claim.revision_number
+                    )
                 })
                 .collect();
             replicas.sort_unstable();

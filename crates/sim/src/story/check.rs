@@ -57,9 +57,10 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
     let level = cluster
         .run_until(LEVEL_WITHIN, |cluster| cluster.same_heads(&all))
         .ok_or_else(|| format!("documents differ {LEVEL_WITHIN:?} after calm"))?;
-    let agreed = cluster
-        .run_until(AGREED_WITHIN, |cluster| cluster.agreed(&all) && cluster.all_up(&all))
-        .ok_or_else(|| format!("plans differ {AGREED_WITHIN:?} after documents were level: {}", plans(cluster)))?;
+    let agreed =
+        cluster.run_until(AGREED_WITHIN, |cluster| cluster.agreed(&all) && cluster.all_up(&all)).ok_or_else(
+            || format!("plans differ {AGREED_WITHIN:?} after documents were level: {}", plans(cluster)),
+        )?;
     let agreed = level + agreed;
     let step = Duration::from_millis(100);
     while let Err(why) = at_rest(cluster) {
@@ -144,7 +145,11 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
             }
             if container.pid.is_none() {
-                return Err(format!("n{} has a container of {:?} that does not run", host + 1, claim.replica));
+                return Err(format!(
+                    "n{} has a container of {:?} that does not run",
+                    host + 1,
+                    claim.replica
+                ));
             }
             let new = desired.is_some_and(|it| it.revision == claim.revision);
             copies.push((claim.replica.clone(), host, new));

@@ -130,7 +130,10 @@ impl Dice {
             1 => {
                 let pairs = 1 + self.below(nodes);
                 Cuts::OneWay(
-                    (0..pairs).map(|_| (self.below(nodes), self.below(nodes))).filter(|(a, b)| a != b).collect(),
+                    (0..pairs)
+                        .map(|_| (self.below(nodes), self.below(nodes)))
+                        .filter(|(a, b)| a != b)
+                        .collect(),
                 )
             }
             2 => {
@@ -206,7 +209,11 @@ impl Story {
             loss: dice.pick(&[0, 0, 20, 100, 300]),
             sync: dice.pick(&[micros(100), micros(400), millis(8), millis(60), millis(400)]),
             start: dice.pick(&[millis(5), millis(20), millis(300), millis(2_500)]),
-            stop: dice.pick(&[(millis(1), millis(5)), (millis(5), millis(400)), (millis(100), millis(3_000))]),
+            stop: dice.pick(&[
+                (millis(1), millis(5)),
+                (millis(5), millis(400)),
+                (millis(100), millis(3_000)),
+            ]),
             start_failures: dice.pick(&[0, 0, 0, 50, 300]),
             capacity: Capacity {
                 cpu_m: dice.pick(&[500, 1_000, 4_000]),

@@ -2,9 +2,9 @@
 
 use document::Documents;
 
+use super::Failure;
 use super::check::{Took, calm_down};
 use super::draw::{Action, Cuts, Step, Story};
-use super::Failure;
 use crate::author::Author;
 use crate::faults::User;
 use crate::host::HostState;

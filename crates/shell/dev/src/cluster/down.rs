@@ -34,6 +34,11 @@ impl Cluster {
         Ok(others)
     }
 
+    /// Whether there is a cluster in `dir` that belonged to one process, which is gone.
+    pub fn is_abandoned(dir: &Path) -> bool {
+        find(dir).is_ok_and(|(_, marker)| marker.owner.is_some_and(|owner| !owner.is_alive()))
+    }
+
     /// As [`Cluster::down`], also for a cluster that was not made to its end, or is from before this
     /// machine was started.
     pub fn down_at(dir: &Path) -> Result<Vec<u32>, ClusterError> {

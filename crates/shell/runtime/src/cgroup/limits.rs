@@ -26,9 +26,6 @@ const UNLIMITED_FROM_B: u64 = 1 << 62;
 const SHARES_PER_CORE: u64 = 1024;
 const SHARES_MIN: u64 = 2;
 
-/// The weight of a v2 group that none was written to.
-const WEIGHT_USUAL: &str = "100";
-
 fn refused(limit: &str, problem: impl Into<String>, source: Option<io::Error>) -> StartError {
     StartError::LimitRefused { limit: limit.into(), problem: problem.into(), source: source.map(Into::into) }
 }
@@ -71,23 +68,6 @@ pub(crate) fn apply(groups: &[Group], limits: &Limits) -> Result<(), StartError>
         }
     }
     Ok(())
-}
-
-/// Takes the processor limit away until [`apply_cpu`]. Making a container's root is our work and not the
-/// program's: under 50m it would have 5 ms in every 100, and wait for the next 100 again and again.
-pub(crate) fn lift_cpu(groups: &[Group], limits: &Limits) -> Result<(), StartError> {
-    let Some(group) = find(groups, "cpu").filter(|_| limits.cpu_m != 0) else { return Ok(()) };
-    if group.version == 2 {
-        write(group, "cpu", "cpu.weight", WEIGHT_USUAL)?;
-        return write(group, "cpu", "cpu.max", "max");
-    }
-    write(group, "cpu", "cpu.shares", &SHARES_PER_CORE.to_string())?;
-    write(group, "cpu", "cpu.cfs_quota_us", "-1")
-}
-
-/// Writes the processor limit once more, and reads it back.
-pub(crate) fn apply_cpu(groups: &[Group], limits: &Limits) -> Result<(), StartError> {
-    apply(groups, &Limits { cpu_m: limits.cpu_m, ..Limits::default() })
 }
 
 fn page_b() -> u64 {

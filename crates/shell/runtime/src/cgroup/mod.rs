@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use layout::Layout;
-pub(crate) use limits::{apply, apply_cpu, lift_cpu, oom_kills, read_limits, stats};
+pub(crate) use limits::{apply, oom_kills, read_limits, stats};
 
 /// A killed process is gone within milliseconds, unless a broken disk or network mount holds it.
 const KILL_WAIT: Duration = Duration::from_secs(10);

@@ -35,8 +35,6 @@ pub(crate) const FOLDERS: [&str; 3] = [root::UPPER, root::WORK, root::MERGED];
 pub(crate) const GO_MAPPED: u8 = b'm';
 /// The supervisor has placed the child in its control groups.
 pub(crate) const GO_PLACED: u8 = b'p';
-/// The supervisor has limited the child's use of processors.
-pub(crate) const GO_LIMITED: u8 = b'l';
 
 /// What a container on its way to its program tells the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,8 +42,6 @@ pub(crate) const GO_LIMITED: u8 = b'l';
 pub(crate) enum ChildLine {
     /// It goes on, without something.
     Degraded(String),
-    /// All that is our own work is done: from here on the processor limit holds.
-    Made,
     /// All is ready, and exec is next. Without this line the end of the lines means death, not exec.
     Executing,
     /// It has given up.
@@ -68,7 +64,7 @@ pub(crate) struct CgroupMount {
 /// The pipes between a container being born and its supervisor.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    /// Read: [`GO_MAPPED`], then [`GO_PLACED`], then [`GO_LIMITED`].
+    /// Read: [`GO_MAPPED`], then [`GO_PLACED`].
     pub(crate) go: OwnedFd,
     /// Written: [`ChildLine`]s. Exec closes it.
     pub(crate) lines: OwnedFd,
@@ -162,8 +158,6 @@ fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
     capability::drop_from_bounding_set().map_err(StartError::kernel("drop capabilities"))?;
     seccomp::install(birth.filters).map_err(StartError::kernel("install the system call filter"))?;
 
-    tell(pipes.lines.as_fd(), &ChildLine::Made);
-    wait_for(pipes.go.as_fd(), GO_LIMITED)?;
     let program = Program {
         args: &birth.spec.args,
         env: &birth.spec.env,

@@ -303,7 +303,7 @@ impl Exec {
                 Ok(ChildLine::Program(number)) => pid = Some(number),
                 Ok(ChildLine::Failed(error)) => return Progress::Failed(error),
                 Ok(ChildLine::Executing) => executing = true,
-                Ok(ChildLine::Degraded(_) | ChildLine::Made) | Err(_) => {}
+                Ok(ChildLine::Degraded(_)) | Err(_) => {}
             }
         }
         self.pid = pid;

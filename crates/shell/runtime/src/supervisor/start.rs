@@ -346,10 +346,7 @@ fn go(
         group.join(number).map_err(StartError::kernel(action))?;
     }
     say(&go_write, container::GO_PLACED)?;
-    hear(&lines_read, &mut degraded, || {
-        cgroup::apply_cpu(&attempt.groups, &spec.limits)?;
-        say(&go_write, container::GO_LIMITED)
-    })?;
+    hear(&lines_read, &mut degraded)?;
 
     let started_ms = files::now_ms();
     let connector = if listeners.is_empty() {
@@ -421,8 +418,7 @@ fn make_groups(
     let limited = groups.iter().try_for_each(|group| {
         group.make().map_err(StartError::kernel(format!("make the control group {}", group.path.display())))
     });
-    let limited = limited.and_then(|()| cgroup::apply(&groups, &spec.limits));
-    match limited.and_then(|()| cgroup::lift_cpu(&groups, &spec.limits)) {
+    match limited.and_then(|()| cgroup::apply(&groups, &spec.limits)) {
         Ok(()) => Ok(groups),
         Err(error) => {
             // The caller knows only of groups that it was given.
@@ -474,16 +470,10 @@ fn say(go: &OwnedFd, word: u8) -> Result<(), StartError> {
     }
 }
 
-/// Waits until the program was executed, which ends the lines, or for the reason why not. `limit` is
-/// what there is to do between our own work in the container and the program.
-fn hear(
-    lines: &OwnedFd,
-    degraded: &mut Vec<String>,
-    limit: impl FnOnce() -> Result<(), StartError>,
-) -> Result<(), StartError> {
+/// Waits until the program was executed, which ends the lines, or for the reason why not.
+fn hear(lines: &OwnedFd, degraded: &mut Vec<String>) -> Result<(), StartError> {
     let deadline = Instant::now() + BIRTH_WAIT;
     let mut heard = Vec::new();
-    let mut limit = Some(limit);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
@@ -504,18 +494,11 @@ fn hear(
         if heard.len() > LINES_B_MAX {
             return Err(StartError::Supervisor { problem: "the container said too much".into() });
         }
-        let is_made = |line: &[u8]| matches!(serde_json::from_slice(line), Ok(ChildLine::Made));
-        if heard.split(|byte| *byte == b'\n').any(is_made)
-            && let Some(limit) = limit.take()
-        {
-            limit()?;
-        }
     }
     let mut executing = false;
     for line in heard.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line) {
             Ok(ChildLine::Degraded(what)) => degraded.push(what),
-            Ok(ChildLine::Made) => {}
             Ok(ChildLine::Executing) => executing = true,
             Ok(ChildLine::Failed(error)) => return Err(error),
             Ok(ChildLine::Program(_)) | Err(_) => {
