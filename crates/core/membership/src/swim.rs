@@ -496,6 +496,11 @@ impl Membership {
             {
                 self.trials.remove(&peer.node);
             }
+            if is == Liveness::Suspect {
+                // Suspected by the word of another: foca sets no end to that, and a member that does not
+                // hear of it cannot answer. So it is asked here as well, until it has.
+                self.trials.entry(peer.node).or_insert((peer, member.incarnation()));
+            }
             if seen.liveness == is {
                 continue;
             }

@@ -198,15 +198,18 @@ impl Node {
         self.settle_if_level();
     }
 
-    /// New work is taken once somebody was caught up with, in events and in records; or at once where
-    /// there is nobody else; or after a while with nobody in reach.
+    /// New work is taken once somebody was caught up with, in events and in records, and every member
+    /// has been heard of; or at once where there is nobody else; or after a while.
     pub(crate) fn settle_if_level(&mut self) {
         if self.settled {
             return;
         }
         let nobody_else = self.links.is_empty();
-        let caught_up =
-            self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
+        // A member whose record nobody has may run anything: it was started together with this node, or
+        // is gone for good. It is waited for as long as for company.
+        let all_known = self.links.keys().all(|node| self.records.get(node).is_some());
+        let caught_up = all_known
+            && self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
         let alone = self.now >= self.started + self.config.timings.alone;
         if nobody_else || caught_up || alone {
             self.settled = true;

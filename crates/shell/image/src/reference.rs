@@ -10,8 +10,11 @@ use crate::limits::REFERENCE_BYTES_MAX;
 /// Bytes in a tag, as the OCI distribution specification has it.
 const TAG_BYTES_MAX: usize = 128;
 
-/// Registries and folders that Docker leaves out when it prints a name; so they are left out here.
-const IMPLIED: [&str; 3] = ["docker.io/", "index.docker.io/", "library/"];
+/// Registries that Docker leaves out when it prints a name; so they are left out here.
+const IMPLIED_REGISTRIES: [&str; 2] = ["docker.io/", "index.docker.io/"];
+
+/// The folder of names of one part, left out for the same reason.
+const IMPLIED_FOLDER: &str = "library/";
 
 /// Why a text is not the name of an image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,11 +91,7 @@ impl Reference {
             return Err(ReferenceError::Tag { text: text.into() });
         }
         check_name(name).map_err(|why| ReferenceError::Name { text: text.into(), why })?;
-        let mut short = name;
-        for implied in IMPLIED {
-            short = short.strip_prefix(implied).unwrap_or(short);
-        }
-        let read = Self { name: short.into(), tag: tag.map(Into::into), digest };
+        let read = Self { name: short(name).into(), tag: tag.map(Into::into), digest };
         // What the index files it under, with the tag that is implied, must read back as well.
         let bytes = read.key().len();
         if bytes > REFERENCE_BYTES_MAX {
@@ -147,13 +146,27 @@ fn is_tag(tag: &str) -> bool {
         && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
 }
 
+/// The name without what is implied. Nothing is left out where the rest would be read as another name.
+fn short(name: &str) -> &str {
+    let rest = IMPLIED_REGISTRIES.iter().find_map(|implied| name.strip_prefix(implied)).unwrap_or(name);
+    match rest.strip_prefix(IMPLIED_FOLDER) {
+        Some(alone) if !alone.contains('/') => alone,
+        _ if rest.split_once('/').is_some_and(|(first, _)| is_registry(first)) => name,
+        _ => rest,
+    }
+}
+
+/// As Docker has it: a first part (of several) with a dot or a port, or `localhost`, is a registry.
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first == "localhost"
+}
+
 fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("nothing stands before the tag");
     }
     let mut parts: Vec<&str> = name.split('/').collect();
-    // As Docker has it: a first part with a dot or a port, or `localhost`, is a registry.
-    if parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost") {
+    if parts.len() > 1 && is_registry(parts[0]) {
         check_registry(parts.remove(0))?;
     }
     parts.into_iter().try_for_each(check_part)
@@ -211,6 +224,10 @@ mod tests {
         {
             assert_eq!(key(text), "web:latest", "{text}");
         }
+        assert_eq!(key("docker.io/team/web"), "team/web:latest");
+        // Shorter, these would be read as others.
+        assert_eq!(key("library/docker.io/web"), "library/docker.io/web:latest");
+        assert_eq!(key("docker.io/ghcr.io/web"), "docker.io/ghcr.io/web:latest");
         assert_eq!(key("localhost:5000/a/b:V1"), "localhost:5000/a/b:V1");
         assert_eq!(key("ghcr.io/x/y__z-w.v"), "ghcr.io/x/y__z-w.v:latest");
         let hex = "ab".repeat(32);

@@ -137,6 +137,11 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
     let node = cluster.node(0).ok_or("n1 does not run")?;
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
     for host in 0..cluster.len() {
+        // What is on its way out still holds room, for which a replica may be waiting.
+        let leaving = |it: &node::Mine| matches!(it.phase, node::Phase::Stopping | node::Phase::Removing);
+        if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
+            return Err(format!("n{} is stopping a container", host + 1));
+        }
         for (_, container) in cluster.containers(host) {
             let claim = &container.claim;
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
