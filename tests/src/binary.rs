@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// Names another binary to test, as one that is to be shipped.
 const OVERRIDE: &str = "SKERRY_BIN";
@@ -17,6 +18,12 @@ pub fn skerry() -> &'static Path {
             return path;
         }
         let folder = folder();
+        let path = folder.join("skerry");
+        // `cargo test --workspace` has built it just before; building it alone would resolve other
+        // features and compile the whole tree once more.
+        if is_newer_than_sources(&path) {
+            return path;
+        }
         let profile = match folder.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(other) => other,
@@ -27,10 +34,25 @@ pub fn skerry() -> &'static Path {
             .status()
             .expect("cargo runs");
         assert!(built.success(), "`cargo build -p cli` failed");
-        let path = folder.join("skerry");
         assert!(path.is_file(), "there is no binary at {}", path.display());
         path
     })
+}
+
+/// Whether the binary is younger than everything that it is made of, as `make` would judge.
+fn is_newer_than_sources(binary: &Path) -> bool {
+    fn newest(path: &Path) -> Option<SystemTime> {
+        let meta = std::fs::symlink_metadata(path).ok()?;
+        if !meta.is_dir() {
+            return meta.modified().ok();
+        }
+        let entries = std::fs::read_dir(path).ok()?;
+        entries.filter_map(|entry| newest(&entry.ok()?.path())).max()
+    }
+    let Ok(built) = std::fs::metadata(binary).and_then(|meta| meta.modified()) else { return false };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
+    let sources = ["Cargo.toml", "Cargo.lock", "crates"].map(|name| newest(&root.join(name)));
+    sources.iter().all(|source| source.is_some_and(|source| source < built))
 }
 
 /// The program that runs inside of containers.
