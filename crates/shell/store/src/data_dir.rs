@@ -314,7 +314,9 @@ impl DataDir {
         for entry in std::fs::read_dir(&self.dir).map_err(read())? {
             let entry = entry.map_err(read())?.file_name().to_string_lossy().into_owned();
             // A file system of its own may be mounted here, and ext4 puts this at its root.
-            if !LEFTOVERS.contains(&entry.as_str()) && entry != "lost+found" {
+            // A key that was being made when the power went: `identity` drafts it under such a name.
+            let draft = [".key.", ".recovery.key."].iter().any(|name| entry.starts_with(name));
+            if !LEFTOVERS.contains(&entry.as_str()) && entry != "lost+found" && !draft {
                 return Err(CreateError::NotEmpty { dir: self.dir.clone(), entry });
             }
         }

@@ -60,6 +60,7 @@ fn a_preparation_that_was_cut_off_can_be_begun_anew_for_another_node() {
     let (_temp, dir) = place();
     DataDir::create(&dir, format(1)).unwrap();
     std::fs::remove_file(dir.join("format.json")).unwrap();
+    std::fs::write(dir.join(".key.0123456789ab"), "a key that was being made").unwrap();
     let other = Format { cluster: ClusterId::from_bytes([9; 32]), ..format(2) };
     DataDir::create(&dir, other.clone()).unwrap();
     Journal::open(&dir.join("journal"), other.cluster).unwrap();
