@@ -19,12 +19,12 @@ use runtime::Runtime;
 use tokio_util::io::SyncIoBridge;
 use transport::Endpoint;
 
-use crate::containers::chain;
 use crate::mind::{Mind, Stopping, wall_ms};
 use crate::notices::Notices;
 use crate::rows;
 
 /// The peer behind its interface.
+#[derive(Clone)]
 pub(crate) struct Peer {
     pub(crate) mind: Mind,
     pub(crate) notices: Arc<Notices>,
@@ -251,11 +251,6 @@ impl Backend for Peer {
     async fn exec(&self, ask: ExecAsk) -> Result<ExecRun, Failure> {
         self.exec_anywhere(ask).await
     }
-}
-
-/// An error in words, for a stream that has begun already.
-pub(crate) fn words(error: &dyn std::error::Error) -> String {
-    chain(error)
 }
 
 /// A stream that is boxed.

@@ -14,7 +14,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
-use crate::backend::{Boxed, Peer, words};
+use crate::backend::{Boxed, Peer};
+use crate::containers::chain;
 use crate::images::client;
 use crate::mind::wall_ms;
 
@@ -90,7 +91,7 @@ impl Peer {
             };
             let reader = Reader { source, sender };
             if let Err(error) = reader.run(files, tail, follow).await {
-                tracing::debug!(error = words(&error), "a log could not be read on");
+                tracing::debug!(error = chain(&error), "a log could not be read on");
             }
         });
         Box::pin(futures_util::stream::unfold(lines, |mut lines| async {
@@ -163,7 +164,7 @@ impl Peer {
                 });
                 Box::pin(lines.filter_map(|line: Option<LogLine>| async { line }))
             }
-            Err(error) => Box::pin(futures_util::stream::iter([word(&source, &words(&error))])),
+            Err(error) => Box::pin(futures_util::stream::iter([word(&source, &chain(&error))])),
         }
     }
 
@@ -189,7 +190,7 @@ impl Peer {
             return Ok(Box::pin(futures_util::stream::iter(all)));
         }
         let (sender, lines) = mpsc::channel(LINES_QUEUED_MAX);
-        let this = self.share();
+        let this = Arc::new(self.clone());
         tokio::spawn(async move { this.follow(ask, sources, sender).await });
         Ok(Box::pin(futures_util::stream::unfold(lines, |mut lines| async {
             lines.recv().await.map(|it| (it, lines))
@@ -228,18 +229,6 @@ impl Peer {
                 Err(_) => return,
             }
         }
-    }
-
-    fn share(&self) -> Arc<Self> {
-        Arc::new(Self {
-            mind: self.mind.clone(),
-            notices: Arc::clone(&self.notices),
-            images: Arc::clone(&self.images),
-            runtime: Arc::clone(&self.runtime),
-            endpoint: self.endpoint.clone(),
-            name: self.name.clone(),
-            degraded: self.degraded.clone(),
-        })
     }
 }
 
