@@ -77,6 +77,7 @@ impl Cluster {
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
         it.node = Some(node);
         self.tell(format!("n{} starts", host + 1));
+        self.started(host);
         self.input(host, Input::Woken);
     }
 
@@ -95,6 +96,7 @@ impl Cluster {
     }
 
     fn peer_gone(&mut self, host: usize) {
+        self.disturb();
         self.falls_silent(host);
         let unsynced = self.hosts[host].unsynced_records();
         let kept = self.rng.random_range(0..=unsynced);
@@ -106,12 +108,7 @@ impl Cluster {
     pub fn disk_full(&mut self, host: usize, full: bool) {
         self.tell(format!("n{}'s disk {}", host + 1, if full { "is full" } else { "has room again" }));
         self.hosts[host].disk_full = full;
-    }
-
-    /// Sets a machine's clock off by so much. A box without a battery boots in 1970.
-    pub fn skew_clock(&mut self, host: usize, skew_ms: i64) {
-        self.tell(format!("n{}'s clock is {skew_ms} ms off", host + 1));
-        self.hosts[host].skew_ms = skew_ms;
+        self.hosts[host].disk_room = None;
     }
 
     /// Datagrams lost from now on, in thousandths.
@@ -160,6 +157,7 @@ impl Cluster {
 
     /// Hands an event to a peer, as the CLI does.
     pub fn submit(&mut self, host: usize, event: Vec<u8>) -> CommandId {
+        self.disturb();
         self.commands += 1;
         let command = CommandId(self.commands);
         self.input(host, Input::Submit { command, event, durable: 2 });
@@ -185,6 +183,7 @@ impl Cluster {
             User::Bob => &mut self.bob,
         };
         let event = sign(author, node.documents(), time_ms)?;
+        self.check.signed(&event);
         self.tell(format!("{} through n{}: {what}", user.name(), host + 1));
         Some((self.submit(host, event.clone()), event))
     }

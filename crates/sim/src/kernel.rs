@@ -7,6 +7,7 @@ use node::{Claim, Exit, Input};
 use rand::RngExt;
 
 use crate::host::{Container, HostState};
+use crate::weather::GRACE;
 use crate::world::{Cluster, Happening};
 
 impl Cluster {
@@ -33,7 +34,8 @@ impl Cluster {
             let name = self.name_of_container(container);
             self.violation(&format!("n{} starts {name}, which runs", host + 1));
         }
-        self.at(self.settings.start, host, Happening::Ran(container));
+        let takes = self.hosts[host].start.unwrap_or(self.settings.start);
+        self.at(takes, host, Happening::Ran(container));
         self.hold_to_capacity(host);
     }
 
@@ -43,12 +45,15 @@ impl Cluster {
         let fails = self.settings.start_failures > 0
             && self.rng.random_range(0..1_000) < self.settings.start_failures;
         let it = &mut self.hosts[host];
+        let no_pids = it.no_pids;
         let Some(entry) = it.kernel.get_mut(&container).filter(|entry| entry.starting) else { return };
         entry.starting = false;
-        if fails {
-            let here_only = self.rng.random_range(0..2) == 0;
-            let reason = "the simulator lets it fail".to_owned();
+        if fails || no_pids {
+            let here_only = no_pids || self.rng.random_range(0..2) == 0;
+            let reason = if no_pids { "there is no process left" } else { "the simulator lets it fail" };
+            let reason = reason.to_owned();
             entry.exit = Exit { lost: Some(reason.clone()), ..Exit::default() };
+            self.disturb();
             return self.input(host, Input::StartFailed { container, here_only, reason });
         }
         let pid = it.pids;
@@ -62,7 +67,7 @@ impl Cluster {
         self.count(&replica, true);
         self.input(host, Input::Started { container, pid });
         if stop_asked {
-            let after = self.between(self.settings.stop);
+            let after = self.ends_after();
             self.at(after, host, Happening::Ended { container, pid });
         }
     }
@@ -79,11 +84,12 @@ impl Cluster {
                         && replica.ordinal < desired.deployment.replicas.count
                 });
         }
+        self.may_stop(host, container);
         match self.hosts[host].kernel.get(&container) {
             Some(entry) if entry.starting => {}
             Some(Container { pid: Some(pid), .. }) => {
                 let pid = *pid;
-                let after = self.between(self.settings.stop);
+                let after = self.ends_after();
                 self.at(after, host, Happening::Ended { container, pid });
             }
             Some(_) | None => {
@@ -93,6 +99,15 @@ impl Cluster {
         }
     }
 
+    /// How long a program takes to end that is asked to now.
+    fn ends_after(&mut self) -> Duration {
+        let deaf = self.settings.odds.deaf;
+        if deaf > 0 && self.rng.random_range(0..1_000) < deaf {
+            return GRACE;
+        }
+        self.between(self.settings.stop)
+    }
+
     /// A program that was asked to end does so, if it is still that one.
     pub(crate) fn ended(&mut self, host: usize, container: ContainerId, pid: u32) {
         if self.hosts[host].kernel.get(&container).is_some_and(|entry| entry.pid == Some(pid)) {
@@ -100,13 +115,17 @@ impl Cluster {
         }
     }
 
-    fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
+    pub(crate) fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
         let Some(entry) = self.hosts[host].kernel.get_mut(&container) else { return };
         if entry.pid.take().is_none() {
             return;
         }
         entry.exit = exit.clone();
         let (replica, surplus) = (entry.claim.replica.clone(), entry.surplus);
+        if !entry.stop_asked {
+            self.disturb();
+            self.excuse(replica.clone());
+        }
         let left = self.count(&replica, false);
         if surplus
             && left == 0
@@ -148,6 +167,7 @@ impl Cluster {
         }
         for replica in stopped {
             self.count(&replica, false);
+            self.excuse(replica);
         }
     }
 

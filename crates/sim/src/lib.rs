@@ -6,7 +6,12 @@
 //!
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
+//! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
+//! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
+//! - `members`: machines that join, leave and are removed.
+//! - `hostile`: a member with a valid key that follows no rule.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
+//! - `check`: what is held against every step of every story.
 //! - `author`: users who sign events, as the CLI does.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `scenario`: stories that people write, and their transcripts.
@@ -18,16 +23,23 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod check;
 mod faults;
 mod host;
+mod hostile;
 mod kernel;
 mod look;
+mod members;
 mod net;
 pub mod scenario;
 pub mod story;
+mod trouble;
+mod weather;
 mod world;
 
 pub use author::{Author, Spec};
 pub use faults::User;
 pub use host::{Container, HostState};
+pub use trouble::Death;
+pub use weather::Odds;
 pub use world::{Acked, Cluster, Settings};

@@ -13,8 +13,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::author::{Author, name};
+use crate::check::Check;
 use crate::host::Host;
 use crate::net::Wire;
+use crate::weather::{Flap, Odds};
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
 const EPOCH_MS: i64 = 1_795_000_000_000;
@@ -22,6 +24,9 @@ const EPOCH_MS: i64 = 1_795_000_000_000;
 /// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
 /// honest work; this many are a loop that never ends.
 const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
+
+/// Violations that are kept: the first says it all.
+const VIOLATIONS_MAX: usize = 64;
 
 /// How the simulated world is.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +49,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
     pub no_duplicate_resolution: bool,
+    /// What the world does by itself.
+    pub odds: Odds,
 }
 
 impl Default for Settings {
@@ -58,11 +65,12 @@ impl Default for Settings {
             start_failures: 0,
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
             no_duplicate_resolution: false,
+            odds: Odds::default(),
         }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Happening {
     /// For the peer of that life on that host.
     Input(Input),
@@ -95,6 +103,15 @@ pub(crate) enum Happening {
         pid: u32,
     },
     Wake,
+    /// The hostile member does something.
+    Mischief,
+    // The rest is not for a peer.
+    /// A machine whose peer died is switched on again.
+    Back,
+    /// A peer that was stopped goes on.
+    Resume,
+    /// A cut that comes and goes does so.
+    Flips(usize),
 }
 
 #[derive(Debug)]
@@ -150,6 +167,21 @@ pub struct Cluster {
     pub(crate) identity: ClusterId,
     /// Directed pairs between which nothing passes.
     pub(crate) cuts: BTreeSet<(usize, usize)>,
+    /// Cuts that come and go, and what they cut just now.
+    pub(crate) flaps: Vec<Flap>,
+    pub(crate) flapped: BTreeSet<(usize, usize)>,
+    /// Directed pairs between which nothing moves until then.
+    pub(crate) clogs: BTreeMap<(usize, usize), Time>,
+    /// Datagrams that are lost between directed pairs, in thousandths, beside the others.
+    pub(crate) losses: BTreeMap<(usize, usize), u32>,
+    /// Second machines of one key.
+    pub(crate) clones: Vec<(NodeId, usize)>,
+    /// Machines that have asked to be let in: which, and their admissions.
+    pub(crate) joining: BTreeMap<CommandId, (usize, Vec<u8>)>,
+    /// Machines whose removal was asked for, whatever became of that.
+    pub(crate) asked_to_go: BTreeSet<usize>,
+    /// What is held against every step.
+    pub(crate) check: Check,
     /// Links by number, while both ends hold them.
     pub(crate) wires: BTreeMap<u64, Wire>,
     pub(crate) outcomes: BTreeMap<CommandId, Outcome>,
@@ -241,7 +273,7 @@ impl Cluster {
         let Founding { cluster, log, ids } = found(seed, nodes, &mut alice, &bob);
         let mut hosts: Vec<Host> = ids.iter().map(|id| Host::new(*id)).collect();
         for host in &mut hosts {
-            host.disk.clone_from(&log);
+            host.write(log.iter().cloned());
         }
         Self {
             settings,
@@ -256,6 +288,14 @@ impl Cluster {
             hosts,
             identity: cluster,
             cuts: BTreeSet::new(),
+            flaps: Vec::new(),
+            flapped: BTreeSet::new(),
+            clogs: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            clones: Vec::new(),
+            joining: BTreeMap::new(),
+            asked_to_go: BTreeSet::new(),
+            check: Check::new(&log),
             wires: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             acked: Vec::new(),
@@ -278,7 +318,9 @@ impl Cluster {
     /// What the clock of a machine shows.
     pub(crate) fn wall_ms(&self, host: usize) -> i64 {
         let passed = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX / 4);
-        EPOCH_MS + passed + self.hosts[host].skew_ms
+        let clock = self.hosts[host].clock;
+        let drift = passed.saturating_mul(clock.drift_ppm) / 1_000_000;
+        clock.stopped_ms.unwrap_or(EPOCH_MS + passed + drift + clock.skew_ms)
     }
 
     pub(crate) fn at(&mut self, after: Duration, host: usize, what: Happening) {
@@ -323,15 +365,29 @@ impl Cluster {
     fn step(&mut self) {
         let Some(Reverse(entry)) = self.queue.pop() else { return };
         self.now = self.now.max(entry.at);
+        self.sample();
         let host = entry.host;
         // Programs outlive the peer; the rest is for the peer of that life.
-        if let Happening::Ended { container, pid } = entry.what {
-            return self.ended(host, container, pid);
+        match entry.what {
+            Happening::Ended { container, pid } => return self.ended(host, container, pid),
+            Happening::Back => return self.back(host),
+            Happening::Resume => return self.resume(host),
+            Happening::Flips(which) => return self.flips(which),
+            _ => {}
         }
-        if self.hosts[host].life != entry.life || self.hosts[host].node.is_none() {
+        let it = &self.hosts[host];
+        if it.life != entry.life || (it.node.is_none() && it.hostile.is_none()) {
             return;
         }
-        match entry.what {
+        if it.paused {
+            return self.defer(host, entry.what);
+        }
+        self.happens(host, entry.what);
+    }
+
+    /// Something happens to a peer that runs.
+    pub(crate) fn happens(&mut self, host: usize, what: Happening) {
+        match what {
             Happening::Input(input) => self.input(host, input),
             Happening::Synced(seq) => self.synced(host, seq),
             Happening::Dialled(peer) => self.dialled(host, peer),
@@ -350,7 +406,8 @@ impl Cluster {
                     self.input(host, Input::Woken);
                 }
             }
-            Happening::Ended { .. } => {}
+            Happening::Mischief => self.mischief(host),
+            Happening::Ended { .. } | Happening::Back | Happening::Resume | Happening::Flips(_) => {}
         }
     }
 
@@ -358,6 +415,12 @@ impl Cluster {
 
     /// Hands an input to a peer and carries out what it says, and so on with what answers at once.
     pub(crate) fn input(&mut self, host: usize, input: Input) {
+        if self.hosts[host].paused {
+            return self.defer(host, Happening::Input(input));
+        }
+        if self.hosts[host].hostile.is_some() {
+            return self.overhears(host, input);
+        }
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let (now, wall_ms) = (self.now, self.wall_ms(host));
@@ -370,17 +433,24 @@ impl Cluster {
                 return;
             }
             let Some(node) = &mut self.hosts[host].node else { return };
-            for effect in node.handle(now, wall_ms, input) {
+            let effects = node.handle(now, wall_ms, input);
+            self.after_step(host, &effects);
+            for effect in effects {
+                if self.dies_before(host, &effect) {
+                    return;
+                }
+                self.before_effect(host, &effect);
                 self.carry_out(host, effect, &mut inputs);
             }
         }
     }
 
-    fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
+    pub(crate) fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
                 self.hosts[host].unsynced.push((seq, records));
-                self.at(self.settings.sync, host, Happening::Synced(seq));
+                let after = self.sync_takes(host);
+                self.at(after, host, Happening::Synced(seq));
             }
             Effect::Send { to, message } => self.send(host, to, message),
             Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
@@ -425,6 +495,7 @@ impl Cluster {
                     if *durable_on == 1 { "1 disk".to_owned() } else { format!("{durable_on} disks") };
                 let known = if *known { ", known before" } else { "" };
                 self.tell(format!("n{} answers: accepted, on {disks}{known}", host + 1));
+                self.acknowledged(host, *event, *durable_on);
                 self.acked.push(Acked { host, event: *event, durable_on: *durable_on });
             }
             Outcome::Refused { code, reason } => {
@@ -432,6 +503,7 @@ impl Cluster {
                 self.tell(format!("n{} answers: refused ({code}): {reason}", host + 1));
             }
         }
+        self.joined(host, command, &outcome);
         if self.outcomes.insert(command, outcome).is_some() {
             self.violation(&format!("n{} answered one request twice", host + 1));
         }
@@ -444,14 +516,33 @@ impl Cluster {
         if !it.unsynced.iter().any(|(at, _)| *at == seq) {
             return;
         }
-        if it.disk_full {
-            it.unsynced.retain(|(at, _)| *at < seq);
-            let reason = "the disk is full".to_owned();
-            return self.input(host, Input::PersistFailed { seq, reason });
+        let odds = self.settings.odds.failed_syncs;
+        if odds > 0 && !it.disk_failed && self.rng.random_range(0..100_000) < odds {
+            self.tell(format!("n{}'s disk fails a sync", host + 1));
+            self.hosts[host].disk_failed = true;
+        }
+        let it = &mut self.hosts[host];
+        let asked: usize =
+            it.unsynced.iter().filter(|(at, _)| *at <= seq).map(|(_, records)| records.len()).sum();
+        if it.disk_room.is_some_and(|room| room < asked) {
+            it.disk_room = None;
+            self.disk_full(host, true);
+        }
+        let it = &mut self.hosts[host];
+        if it.disk_full || it.disk_failed {
+            let (kept, gone): (Vec<_>, Vec<_>) = it.unsynced.drain(..).partition(|(at, _)| *at < seq);
+            it.unsynced = kept;
+            let reason = if it.disk_full { "the disk is full" } else { "the disk failed a sync" };
+            if it.disk_failed && it.uncertain.is_empty() {
+                // Written and not synced: a later start may find any beginning of it.
+                it.uncertain = gone.into_iter().flat_map(|(_, records)| records).collect();
+            }
+            return self.input(host, Input::PersistFailed { seq, reason: reason.to_owned() });
         }
         let (done, rest): (Vec<_>, Vec<_>) = it.unsynced.drain(..).partition(|(at, _)| *at <= seq);
         it.unsynced = rest;
-        it.disk.extend(done.into_iter().flat_map(|(_, records)| records));
+        it.disk_room = it.disk_room.map(|room| room - asked);
+        it.write(done.into_iter().flat_map(|(_, records)| records));
         self.input(host, Input::Persisted(seq));
     }
 
@@ -463,7 +554,9 @@ impl Cluster {
 
     pub(crate) fn violation(&mut self, what: &str) {
         self.tell(format!("VIOLATION {what}"));
-        self.violations.push(format!("{:?} {what}", self.now));
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.violations.push(format!("{:?} {what}", self.now));
+        }
     }
 
     /// The name of a container in the trace; it gets one when it is first spoken of.

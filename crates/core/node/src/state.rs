@@ -338,6 +338,23 @@ impl Node {
         self.now
     }
 
+    /// What its plan is made from beside the documents: the version of each record that it holds, and
+    /// whose work counts as running. `None` while it knows more than it has said or written: its plan
+    /// is then ahead of what another can know.
+    pub fn knowledge(&self) -> Option<(Vec<(NodeId, RecordVersion)>, BTreeSet<NodeId>)> {
+        if self.changed || !self.at_journal.is_empty() {
+            return None;
+        }
+        let mut alive = self.alive.clone();
+        alive.insert(self.config.me);
+        Some((self.records.digest(), alive))
+    }
+
+    /// Events that wait for what they depend on.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     /// Whether this node was removed from its cluster.
     pub const fn is_removed(&self) -> bool {
         self.removed

@@ -1,12 +1,15 @@
 //! What must hold once the world is calm, and what must have held all the time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ReplicaId;
 use planner::Placement;
 
-use super::run::start;
+use super::draw::{Ending, Outside};
+use super::take::start;
+use crate::trouble::Clock;
+use crate::weather::Odds;
 use crate::world::Cluster;
 
 /// From calm to equal documents everywhere: links are redialled, heads exchanged.
@@ -20,6 +23,12 @@ const AGREED_WITHIN: Duration = Duration::from_secs(10);
 /// of all deployments one after the other, behind a back-off of a program that kept failing.
 const AT_REST_WITHIN: Duration = Duration::from_secs(200);
 
+/// What a core needs more than a whole cluster: silent links are given up and their nodes found dead.
+const WITHOUT_THE_REST: Duration = Duration::from_secs(16);
+
+/// A cut that stays for good.
+const FOR_GOOD: Duration = Duration::from_secs(1_000_000);
+
 /// For so long nothing may start or stop then.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -28,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(30);
 const FRAMES_PER_NODE_MAX: u64 = 400;
 
 /// How long it took from calm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Took {
     /// Until all documents were equal.
     pub level: Duration,
@@ -36,57 +45,173 @@ pub struct Took {
     pub agreed: Duration,
     /// Until every wanted replica ran once, in the wanted revision.
     pub at_rest: Duration,
+    /// How often each check had something to look at.
+    pub looked: BTreeMap<&'static str, u64>,
 }
 
-/// Heals, starts and frees everything, and holds what follows against the rules.
-pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
-    let all: Vec<usize> = (0..cluster.len()).collect();
-    cluster.set_loss(0);
-    cluster.set_start_failures(0);
-    for host in &all {
-        cluster.disk_full(*host, false);
+/// Heals, starts and frees what the ending says, and holds what follows against the rules.
+pub(super) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, String> {
+    let machines: Vec<usize> = match ending {
+        Ending::Calm => (0..cluster.len()).collect(),
+        Ending::Core(core, _) => core.clone(),
+    };
+    heal(cluster, ending);
+    for host in &machines {
+        mend(cluster, *host);
     }
-    cluster.heal();
     cluster.guard_copies();
-    for host in &all {
-        start(cluster, *host);
+    for host in &machines {
+        // A machine whose admission nobody ever took has nothing to start with.
+        if !cluster.hosts[*host].disk.is_empty() && !cluster.is_clone(*host) {
+            start(cluster, *host);
+        }
     }
     let begin = cluster.now();
-    cluster.tell("calm");
+    let held: BTreeSet<model::EventId> =
+        machines.iter().flat_map(|host| cluster.hosts[*host].on_disk.iter().copied()).collect();
+    let names: Vec<String> = machines.iter().map(|host| format!("n{}", host + 1)).collect();
+    cluster.tell(format!("calm for {}", names.join(", ")));
 
-    let level = cluster
-        .run_until(LEVEL_WITHIN, |cluster| cluster.same_heads(&all))
-        .ok_or_else(|| format!("documents differ {LEVEL_WITHIN:?} after calm"))?;
-    let agreed =
-        cluster.run_until(AGREED_WITHIN, |cluster| cluster.agreed(&all) && cluster.all_up(&all)).ok_or_else(
-            || format!("plans differ {AGREED_WITHIN:?} after documents were level: {}", plans(cluster)),
-        )?;
-    let agreed = level + agreed;
+    let slack = cluster.settings.slack();
+    let more = slack + if *ending == Ending::Calm { Duration::ZERO } else { WITHOUT_THE_REST };
+    let sure: Vec<usize> = machines
+        .iter()
+        .copied()
+        .filter(|host| cluster.node(*host).is_some() && !cluster.asked_to_go.contains(host))
+        .collect();
+    let Some(first) = sure.first().copied() else {
+        // All of the core were to be removed: there is nobody left of whom anything is asked.
+        return kept_promises(cluster, &[], &held).map(|()| nothing());
+    };
+    cluster
+        .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &sure))
+        .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
+    // By now it is known who is still a member; the others are switched off by whoever removed them.
+    let members: Vec<usize> =
+        cluster.members(first).into_iter().filter(|host| machines.contains(host)).collect();
+    for host in machines.iter().copied().filter(|host| !members.contains(host)) {
+        if cluster.state(host) != crate::HostState::PowerOff && cluster.hosts[host].hostile.is_none() {
+            cluster.power_off(host);
+        }
+    }
+    cluster
+        .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &members))
+        .ok_or_else(|| format!("stuck: documents of members differ {:?} after calm", LEVEL_WITHIN + more))?;
+    let level = cluster.now().since(begin);
+    if cluster.check.forged() {
+        // What was said in the name of others outlives the liar: records are not signed.
+        return kept_promises(cluster, &members, &held).map(|()| Took { level, ..nothing() });
+    }
+    cluster
+        .run_until(AGREED_WITHIN + more, |cluster| cluster.agreed(&members) && cluster.all_up(&members))
+        .ok_or_else(|| {
+            format!("stuck: plans differ {:?} after documents were level: {}", AGREED_WITHIN + more, plans(cluster))
+        })?;
+    let agreed = cluster.now().since(begin);
     let step = Duration::from_millis(100);
-    while let Err(why) = at_rest(cluster) {
-        if cluster.now().since(begin) > AT_REST_WITHIN {
-            return Err(format!("not at rest {AT_REST_WITHIN:?} after calm: {why}"));
+    while let Err(why) = at_rest(cluster, &members) {
+        if cluster.now().since(begin) > AT_REST_WITHIN + more * 4 {
+            return Err(format!("stuck: not at rest {:?} after calm: {why}", AT_REST_WITHIN + more * 4));
         }
         cluster.run_for(step);
     }
     let at_rest_after = cluster.now().since(begin);
     cluster.tell("at rest");
 
-    let (before, frames) = (cluster.processes(), cluster.frames);
+    let (before, frames) = (processes(cluster, &members), cluster.frames);
     cluster.run_for(QUIET);
-    if cluster.processes() != before {
-        return Err("something was started or stopped at rest".to_owned());
+    if processes(cluster, &members) != before {
+        return Err("L8: something was started or stopped at rest".to_owned());
     }
     let sent = cluster.frames - frames;
-    if sent > FRAMES_PER_NODE_MAX * all.len() as u64 {
-        return Err(format!("{sent} messages were sent in {QUIET:?} at rest"));
+    if sent > FRAMES_PER_NODE_MAX * cluster.len() as u64 && !cluster.check.lied_to {
+        return Err(format!("L8: {sent} messages were sent in {QUIET:?} at rest"));
     }
-    at_rest(cluster).map_err(|why| format!("at rest, and {QUIET:?} later no more: {why}"))?;
-    if !cluster.agreed(&all) {
+    at_rest(cluster, &members).map_err(|why| format!("at rest, and {QUIET:?} later no more: {why}"))?;
+    if !cluster.agreed(&members) {
         return Err(format!("agreed, and later no more: {}", plans(cluster)));
     }
-    kept_promises(cluster)?;
-    Ok(Took { level, agreed, at_rest: at_rest_after })
+    kept_promises(cluster, &members, &held)?;
+    Ok(Took { level, agreed, at_rest: at_rest_after, looked: BTreeMap::new() })
+}
+
+const fn nothing() -> Took {
+    let zero = Duration::ZERO;
+    Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
+}
+
+fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, model::ContainerId, u32)> {
+    cluster.processes().into_iter().filter(|(host, ..)| hosts.contains(host)).collect()
+}
+
+/// Equal documents; a single peer's are equal to its own.
+fn same_documents(cluster: &Cluster, hosts: &[usize]) -> bool {
+    cluster.same_heads(hosts)
+}
+
+/// The network of the ending, for good.
+fn heal(cluster: &mut Cluster, ending: &Ending) {
+    cluster.end_flaps();
+    cluster.set_loss(0);
+    cluster.losses.clear();
+    cluster.clogs.clear();
+    cluster.set_odds(Odds::default());
+    cluster.set_start_failures(0);
+    // Second machines of one key are found and switched off by people.
+    for (_, clone) in cluster.clones.clone() {
+        if cluster.state(clone) != crate::HostState::PowerOff {
+            cluster.power_off(clone);
+        }
+    }
+    let Ending::Core(core, outside) = ending else { return cluster.heal() };
+    let late: Vec<usize> = (0..cluster.len()).filter(|host| !core.contains(host)).collect();
+    let how = |host: usize| {
+        outside.iter().find(|(it, _)| *it == host).map_or(Outside::CutOff, |(_, how)| *how)
+    };
+    let mut cuts: BTreeSet<(usize, usize)> = cluster.cuts.clone();
+    cuts.retain(|(a, b)| !core.contains(a) && !core.contains(b));
+    for host in late {
+        match how(host) {
+            Outside::Off if cluster.state(host) != crate::HostState::PowerOff => cluster.power_off(host),
+            Outside::PeerDown if cluster.state(host) == crate::HostState::Up => cluster.stop_peer(host),
+            _ => {}
+        }
+        for it in core {
+            let (says, hears) = ((host, *it), (*it, host));
+            match how(host) {
+                Outside::Off | Outside::PeerDown | Outside::CutOff => cuts.extend([says, hears]),
+                Outside::Deaf | Outside::Flaps => _ = cuts.insert(hears),
+                Outside::Mute => _ = cuts.insert(says),
+            }
+        }
+        cluster.tell(format!("n{} is {:?} for good", host + 1, how(host)));
+        if how(host) == Outside::Flaps {
+            let pairs = core.iter().map(|it| (host, *it)).collect();
+            cluster.flap(pairs, Duration::from_millis(700), FOR_GOOD);
+        }
+    }
+    cluster.set_cuts(cuts);
+}
+
+/// A machine without any fault of its own; its clock is as wrong as it was, and goes.
+fn mend(cluster: &mut Cluster, host: usize) {
+    cluster.resume(host);
+    let failed = cluster.hosts[host].disk_failed;
+    cluster.disk_full(host, false);
+    let it = &mut cluster.hosts[host];
+    it.no_pids = false;
+    it.doom = None;
+    it.clock = Clock { stopped_ms: None, ..it.clock };
+    if failed && cluster.answers(host) {
+        cluster.tell(format!("n{}'s journal failed: its peer is started again", host + 1));
+        cluster.stop_peer(host);
+    }
+    if cluster.hosts[host].hostile.is_some()
+        && let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it))
+    {
+        cluster.remove_node(via, host);
+        cluster.asked_to_go.insert(host);
+    }
 }
 
 fn plans(cluster: &Cluster) -> String {
@@ -97,13 +222,28 @@ fn plans(cluster: &Cluster) -> String {
     (0..cluster.len()).filter_map(of).collect()
 }
 
-/// What must have held all the time.
-fn kept_promises(cluster: &Cluster) -> Result<(), String> {
+/// What must have held all the time. An event that was acknowledged and is on no disk of `members` is
+/// lost to them for good; whether somebody else has it or nobody is another question, and not theirs.
+fn kept_promises(
+    cluster: &Cluster,
+    members: &[usize],
+    held: &BTreeSet<model::EventId>,
+) -> Result<(), String> {
     if let Some(violation) = cluster.violations().first() {
         return Err(violation.clone());
     }
     for acked in cluster.acked() {
-        for host in 0..cluster.len() {
+        if !held.contains(&acked.event) {
+            if cluster.hosts.iter().any(|it| it.on_disk.contains(&acked.event)) {
+                continue; // On a disk outside: not lost, and out of reach.
+            }
+            if !cluster.check.has_repeats() {
+                let (event, host) = (acked.event.short(), acked.host + 1);
+                return Err(format!("S1: lost for good: event {event}, which n{host} acknowledged"));
+            }
+            continue; // Its disk was put back to an earlier day: it went with it.
+        }
+        for host in members.iter().copied() {
             let here = cluster.node(host).is_some_and(|node| node.documents().contains(acked.event));
             if !here {
                 return Err(format!(
@@ -116,7 +256,11 @@ fn kept_promises(cluster: &Cluster) -> Result<(), String> {
             }
         }
     }
-    let wanted = wanted(cluster);
+    let Some(first) = members.first() else { return Ok(()) };
+    let wanted = wanted(cluster, *first);
+    if cluster.check.lied_to {
+        return Ok(());
+    }
     for (replica, at) in cluster.lost_copies() {
         if wanted.contains(replica) {
             return Err(format!("{replica:?} was well when the world healed and had no copy at {at:?}"));
@@ -125,18 +269,19 @@ fn kept_promises(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Every wanted replica, by the documents of the first node.
-fn wanted(cluster: &Cluster) -> BTreeSet<ReplicaId> {
-    let Some(node) = cluster.node(0) else { return BTreeSet::new() };
+/// Every wanted replica, by the documents of one node.
+fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
+    let Some(node) = cluster.node(by) else { return BTreeSet::new() };
     node.plan().placements.keys().cloned().collect()
 }
 
 /// Every wanted replica runs once in the wanted revision where the kernels say, or has no room
 /// anywhere; nothing else is left of anything.
-fn at_rest(cluster: &Cluster) -> Result<(), String> {
-    let node = cluster.node(0).ok_or("n1 does not run")?;
+fn at_rest(cluster: &Cluster, members: &[usize]) -> Result<(), String> {
+    let first = *members.first().ok_or("there is no member")?;
+    let node = cluster.node(first).ok_or("the first member does not run")?;
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
-    for host in 0..cluster.len() {
+    for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.
         let leaving = |it: &node::Mine| matches!(it.phase, node::Phase::Stopping | node::Phase::Removing);
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
@@ -171,9 +316,9 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
             && (node.plan().held_back.keys().any(lower)
                 || node.plan().placements.iter().any(|(it, placement)| lower(it) && unplaced(placement)));
         match (placement, mine.as_slice()) {
-            (Placement::Unplaced { .. }, []) => no_room(cluster, replica)?,
+            (Placement::Unplaced { .. }, []) => no_room(cluster, members, replica)?,
             (_, [(_, true)]) => {}
-            (_, [(_, false)]) if held_back => no_room(cluster, replica)?,
+            (_, [(_, false)]) if held_back => no_room(cluster, members, replica)?,
             (_, [(_, false)]) if waits => {}
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),
         }
@@ -186,12 +331,12 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Holds "there is no room" against what the kernels use.
-fn no_room(cluster: &Cluster, replica: &ReplicaId) -> Result<(), String> {
-    let node = cluster.node(0).ok_or("n1 does not run")?;
+fn no_room(cluster: &Cluster, members: &[usize], replica: &ReplicaId) -> Result<(), String> {
+    let node = members.first().and_then(|host| cluster.node(*host)).ok_or("the first member does not run")?;
     let key = (replica.namespace.clone(), replica.deployment.clone());
     let desired = node.desired().get(&key).ok_or("a plan for a deployment that is not there")?;
     let asked = desired.deployment.resources.as_capacity();
-    match (0..cluster.len()).find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
+    match members.iter().copied().find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
         Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),
     }

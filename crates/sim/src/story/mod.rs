@@ -1,21 +1,24 @@
-//! Random stories: a cluster, every fault at once, then calm; and what must hold of each.
+//! Random stories: a cluster, every fault at once, then calm for all or for a core; what must hold of each.
 //!
 //! Everything is drawn from the seed, the probabilities themselves included (one story has no cuts and
 //! many kills, another the reverse), so that rare mixtures come up too. A story is a list of steps and
 //! can be run without some of them: a failure is shrunk by leaving out what it does not need.
 //!
-//! - `draw`: a seed becomes a world and steps.
-//! - `run`: the steps are taken, the world becomes calm.
-//! - `check`: what must hold then, and what must have held all the time.
+//! - `draw`, `action`: a seed becomes a world and steps.
+//! - `run`, `take`: the steps are taken; a failure is made smaller.
+//! - `check`: the world becomes calm; what must hold then, and what must have held all the time.
 
+mod action;
 mod check;
 mod draw;
 mod run;
+mod take;
 
 use std::fmt;
 
 pub use check::Took;
-pub use draw::{Action, Cuts, Step, Story};
+pub use action::{Action, Bad, Cuts};
+pub use draw::{Ending, Outside, Step, Story};
 
 /// What did not hold in one story.
 #[derive(Clone, Debug)]

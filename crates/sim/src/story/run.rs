@@ -1,13 +1,9 @@
-//! The steps are taken, and the world becomes calm.
-
-use document::Documents;
+//! The steps are taken, the world becomes calm; what fails is made smaller.
 
 use super::Failure;
-use super::check::{Took, calm_down};
-use super::draw::{Action, Cuts, Step, Story};
-use crate::author::Author;
-use crate::faults::User;
-use crate::host::HostState;
+use super::check::{Took, ends};
+use super::draw::{Step, Story};
+use super::take::take;
 use crate::world::Cluster;
 
 impl Story {
@@ -23,12 +19,17 @@ impl Story {
         for host in 0..self.nodes {
             cluster.start(host);
         }
+        if let Some((host, forges)) = self.hostile {
+            cluster.take_over(host, forges);
+        }
         let mut last = None;
         for Step { after, action } in &self.steps {
             cluster.run_for(*after);
             take(&mut cluster, action, &mut last);
         }
-        calm_down(&mut cluster).map_err(|what| {
+        let ended = ends(&mut cluster, &self.ending);
+        let looked = cluster.check.looked.clone();
+        ended.map(|took| Took { looked, ..took }).map_err(|what| {
             let steps = self.steps.iter().map(|step| format!("{step:?}")).collect();
             let trace = cluster.trace().to_vec();
             Box::new(Failure { seed: self.seed, what, steps, trace })
@@ -62,109 +63,3 @@ impl Story {
     }
 }
 
-type Last = Option<Vec<u8>>;
-
-fn sign(
-    cluster: &mut Cluster,
-    last: &mut Last,
-    user: User,
-    host: usize,
-    what: &str,
-    with: impl FnOnce(&mut Author, &Documents, i64) -> Option<Vec<u8>>,
-) {
-    if cluster.state(host) == HostState::Up
-        && let Some((_, event)) = cluster.sign_and_submit(host, user, what, with)
-    {
-        *last = Some(event);
-    }
-}
-
-/// Does one thing, where it can be done.
-fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
-    match action {
-        Action::Apply(user, host, of, spec) => {
-            let what = format!("apply {of} x{} at {}m", spec.replicas.count, spec.resources.cpu_m);
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.apply(documents, of, spec, time_ms)
-            });
-        }
-        Action::Set(user, host, of, group, json) => {
-            let what = format!("set {group} of {of} to {json}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.set(documents, of, group, json, time_ms)
-            });
-        }
-        Action::Restart(user, host, of) => {
-            let what = format!("restart {of}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.restart(documents, of, time_ms)
-            });
-        }
-        Action::Delete(user, host, of) => {
-            let what = format!("delete {of}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.delete(documents, of, time_ms)
-            });
-        }
-        Action::Retry(host) => {
-            if cluster.state(*host) == HostState::Up
-                && let Some(event) = last.clone()
-            {
-                cluster.tell(format!("the last event is handed in again through n{}", host + 1));
-                cluster.submit(*host, event);
-            }
-        }
-        Action::Cut(Cuts::Split(groups)) => {
-            let groups: Vec<&[usize]> = groups.iter().map(Vec::as_slice).collect();
-            cluster.split(&groups);
-        }
-        Action::Cut(Cuts::OneWay(pairs)) => {
-            for (from, to) in pairs {
-                cluster.cut_one_way(*from, *to);
-            }
-        }
-        Action::Cut(Cuts::Bridge(bridge)) => {
-            let others: Vec<usize> = (0..cluster.len()).filter(|host| host != bridge).collect();
-            for from in &others {
-                for to in others.iter().filter(|to| *to != from) {
-                    cluster.cut_one_way(*from, *to);
-                }
-            }
-        }
-        Action::Heal => cluster.heal(),
-        Action::PowerOff(host) => {
-            if cluster.state(*host) != HostState::PowerOff {
-                cluster.power_off(*host);
-            }
-        }
-        Action::KillPeer(host) => {
-            if cluster.state(*host) == HostState::Up {
-                cluster.stop_peer(*host);
-            }
-        }
-        Action::Start(host) => start(cluster, *host),
-        Action::Blackout => {
-            for host in 0..cluster.len() {
-                if cluster.state(host) != HostState::PowerOff {
-                    cluster.power_off(host);
-                }
-            }
-        }
-        Action::StartAll => (0..cluster.len()).for_each(|host| start(cluster, host)),
-        Action::DiskFull(host, full) => cluster.disk_full(*host, *full),
-        Action::Crash(draw) => {
-            let running = cluster.processes();
-            if !running.is_empty() {
-                let at = usize::try_from(*draw % running.len() as u64).unwrap_or(0);
-                let (host, container, _) = running[at];
-                cluster.crash_container(host, container, 3);
-            }
-        }
-    }
-}
-
-pub(crate) fn start(cluster: &mut Cluster, host: usize) {
-    if cluster.state(host) != HostState::Up {
-        cluster.start(host);
-    }
-}
