@@ -65,6 +65,7 @@ impl Cluster {
         let stop_asked = entry.stop_asked;
         let replica = entry.claim.replica.clone();
         self.count(&replica, true);
+        self.remember_truth(host);
         self.input(host, Input::Started { container, pid });
         if stop_asked {
             let after = self.ends_after();
@@ -127,6 +128,7 @@ impl Cluster {
             self.excuse(replica.clone());
         }
         let left = self.count(&replica, false);
+        self.remember_truth(host);
         if surplus
             && left == 0
             && let Some(lost) = self.guarded.get_mut(&replica)
@@ -169,6 +171,7 @@ impl Cluster {
             self.count(&replica, false);
             self.excuse(replica);
         }
+        self.remember_truth(host);
     }
 
     /// What the containers of a machine use, those that are being made included.

@@ -14,6 +14,7 @@
 //! - `check`: what is held against every step of every story.
 //! - `author`: users who sign events, as the CLI does.
 //! - `story`: random stories with every fault, and the checks that each must pass.
+//! - `explore`: every order of small scopes.
 //! - `scenario`: stories that people write, and their transcripts.
 //!
 //! Invariants: the same seed and the same calls give the same trace, byte for byte; containers
@@ -24,6 +25,7 @@
 
 mod author;
 mod check;
+pub mod explore;
 mod faults;
 mod host;
 mod hostile;

@@ -26,7 +26,7 @@ const EPOCH_MS: i64 = 1_795_000_000_000;
 const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
 
 /// Violations that are kept: the first says it all.
-const VIOLATIONS_MAX: usize = 64;
+const VIOLATIONS_MAX: usize = 4;
 
 /// How the simulated world is.
 #[derive(Clone, Copy, Debug)]
@@ -115,12 +115,12 @@ pub(crate) enum Happening {
 }
 
 #[derive(Debug)]
-struct Entry {
-    at: Time,
-    order: u64,
-    host: usize,
+pub(crate) struct Entry {
+    pub(crate) at: Time,
+    pub(crate) order: u64,
+    pub(crate) host: usize,
     life: u64,
-    what: Happening,
+    pub(crate) what: Happening,
 }
 
 impl PartialEq for Entry {
@@ -366,6 +366,11 @@ impl Cluster {
         let Some(Reverse(entry)) = self.queue.pop() else { return };
         self.now = self.now.max(entry.at);
         self.sample();
+        self.come(entry);
+    }
+
+    /// Something comes to a machine.
+    fn come(&mut self, entry: Entry) {
         let host = entry.host;
         // Programs outlive the peer; the rest is for the peer of that life.
         match entry.what {
@@ -383,6 +388,42 @@ impl Cluster {
             return self.defer(host, entry.what);
         }
         self.happens(host, entry.what);
+    }
+
+    // --- For the search of orders.
+
+    pub(crate) fn queue_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.queue.iter().map(|Reverse(entry)| entry)
+    }
+
+    /// Whether it is meant for an earlier life, or is an alarm that was set anew.
+    pub(crate) fn is_stale(&self, entry: &Entry) -> bool {
+        let it = &self.hosts[entry.host];
+        match entry.what {
+            Happening::Ended { .. } | Happening::Back | Happening::Resume | Happening::Flips(_) => false,
+            Happening::Wake => it.life != entry.life || it.wake.is_none_or(|at| at > entry.at),
+            _ => it.life != entry.life,
+        }
+    }
+
+    /// Lets one thing come before all others; `window` is how late the others may be for it.
+    pub(crate) fn take_entry(&mut self, order: u64, window: Duration) {
+        let (mut taken, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.queue).into_iter().partition(|Reverse(entry)| entry.order == order);
+        self.queue = rest.into();
+        if let Some(Reverse(entry)) = taken.pop() {
+            let first = self.queue.peek().map_or(entry.at, |Reverse(first)| first.at.min(entry.at));
+            self.now = self.now.max(entry.at).max(first + window);
+            self.come(entry);
+        }
+    }
+
+    /// What is under way, in words, by how far away it is.
+    pub(crate) fn pending(&self) -> String {
+        let mut all: Vec<_> = self.queue_entries().filter(|entry| !self.is_stale(entry)).collect();
+        all.sort_unstable_by_key(|entry| (entry.at, entry.order));
+        let words = all.iter().filter(|entry| !matches!(entry.what, Happening::Datagram { .. }));
+        words.map(|entry| format!("{:?} {} {:?};", entry.at.since(self.now), entry.host, entry.what)).collect()
     }
 
     /// Something happens to a peer that runs.
@@ -553,8 +594,8 @@ impl Cluster {
     }
 
     pub(crate) fn violation(&mut self, what: &str) {
-        self.tell(format!("VIOLATION {what}"));
         if self.violations.len() < VIOLATIONS_MAX {
+            self.tell(format!("VIOLATION {what}"));
             self.violations.push(format!("{:?} {what}", self.now));
         }
     }

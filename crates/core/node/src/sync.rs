@@ -241,6 +241,8 @@ impl Node {
         self.roster_changed();
         self.desired_changed();
         self.changed = true;
+        // At once: the record that was made last may name heads that were never synced.
+        self.published_at = None;
         self.dirty = true;
     }
 

@@ -85,6 +85,11 @@ impl Check {
         !self.repeats.is_empty()
     }
 
+    /// Machines of which that is so.
+    pub(crate) fn repeating(&self) -> Vec<usize> {
+        self.repeats.iter().copied().collect()
+    }
+
     /// Whether anything was said in the name of others.
     pub(crate) const fn forged(&self) -> bool {
         self.forges
@@ -92,5 +97,13 @@ impl Check {
 
     fn looks(&mut self, check: &'static str) {
         *self.looked.entry(check).or_insert(0) += 1;
+    }
+}
+
+impl crate::world::Cluster {
+    /// Whether the costly checks are made: those of instants, and of what each message says. They are,
+    /// unless a measurement of large clusters does without.
+    pub fn thorough(&mut self, thorough: bool) {
+        self.check.thorough = thorough;
     }
 }

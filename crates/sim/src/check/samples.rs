@@ -50,10 +50,12 @@ impl Cluster {
         }
         self.check.next_sample = self.now + SAMPLE;
         self.clogs.retain(|_, until| *until > self.now);
-        self.remember_truth();
         self.boots();
+        if self.check.lied_to || self.check.has_repeats() {
+            return;
+        }
         self.plans_alike();
-        if self.settings.loss > LOSS_MAX || !self.losses.is_empty() || self.check.lied_to {
+        if self.settings.loss > LOSS_MAX || !self.losses.is_empty() {
             return;
         }
         let quiet = self.now.since(self.check.disturbed);
@@ -145,7 +147,11 @@ impl Cluster {
                     break; // This one was so when the window began.
                 }
             }
-            if !recent.is_empty() && !recent.iter().any(|ran| runs.is_subset(ran) && ran.is_subset(&may)) {
+            let nothing = BTreeSet::new();
+            if recent.is_empty() {
+                recent.push(&nothing);
+            }
+            if !recent.iter().any(|ran| runs.is_subset(ran) && ran.is_subset(&may)) {
                 wrong = Some(format!("S9: n{} says that n{} runs {runs:?}; it ran {recent:?}", teller + 1, of + 1));
             }
         }
@@ -155,17 +161,14 @@ impl Cluster {
         }
     }
 
-    fn remember_truth(&mut self) {
-        for host in 0..self.hosts.len() {
-            let runs: BTreeSet<ContainerId> = self.running(host).map(|(id, _)| *id).collect();
-            let now = self.now;
-            let truth = self.check.truth.entry(host).or_default();
-            if truth.back().is_none_or(|(_, last)| *last != runs) {
-                truth.push_back((now, runs));
-            }
-            while truth.len() > 1 && truth.get(1).is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
-                truth.pop_front();
-            }
+    /// What runs on a machine has changed: remembered for as long as anybody may speak of it.
+    pub(crate) fn remember_truth(&mut self, host: usize) {
+        let runs: BTreeSet<ContainerId> = self.running(host).map(|(id, _)| *id).collect();
+        let now = self.now;
+        let truth = self.check.truth.entry(host).or_default();
+        truth.push_back((now, runs));
+        while truth.len() > 1 && truth.get(1).is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
+            truth.pop_front();
         }
     }
 

@@ -153,7 +153,7 @@ impl Cluster {
         let excused =
             self.check.excused.get(&replica).is_some_and(|at| self.now.since(*at) < EXCUSED_FOR);
         self.check.looks("S8");
-        if !stays && !excused && !self.check.lied_to {
+        if !stays && !excused && !self.check.lied_to && !self.check.has_repeats() {
             self.violation(&format!("S8: n{} stops the last copy of {replica:?}", host + 1));
         }
     }

@@ -26,6 +26,9 @@ const AT_REST_WITHIN: Duration = Duration::from_secs(200);
 /// What a core needs more than a whole cluster: silent links are given up and their nodes found dead.
 const WITHOUT_THE_REST: Duration = Duration::from_secs(16);
 
+/// For so long a node counts after it was found dead.
+const SINCE_DOWN: Duration = Duration::from_millis(1_200);
+
 /// A cut that stays for good.
 const FOR_GOOD: Duration = Duration::from_secs(1_000_000);
 
@@ -45,12 +48,14 @@ pub struct Took {
     pub agreed: Duration,
     /// Until every wanted replica ran once, in the wanted revision.
     pub at_rest: Duration,
+    /// How much virtual time the whole story took, and of how many machines in the end.
+    pub ran: (Duration, usize),
     /// How often each check had something to look at.
     pub looked: BTreeMap<&'static str, u64>,
 }
 
 /// Heals, starts and frees what the ending says, and holds what follows against the rules.
-pub(super) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, String> {
+pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, String> {
     let machines: Vec<usize> = match ending {
         Ending::Calm => (0..cluster.len()).collect(),
         Ending::Core(core, _) => core.clone(),
@@ -64,6 +69,15 @@ pub(super) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
         // A machine whose admission nobody ever took has nothing to start with.
         if !cluster.hosts[*host].disk.is_empty() && !cluster.is_clone(*host) {
             start(cluster, *host);
+        }
+    }
+    // Whoever lies, and whoever lives a second time on an old disk, is removed by people.
+    let liars = (0..cluster.len()).filter(|host| cluster.hosts[*host].hostile.is_some());
+    let bad: BTreeSet<usize> = liars.chain(cluster.check.repeating()).collect();
+    for host in &bad {
+        if let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it) && !bad.contains(it)) {
+            cluster.remove_node(via, *host);
+            cluster.asked_to_go.insert(*host);
         }
     }
     let begin = cluster.now();
@@ -107,6 +121,22 @@ pub(super) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
         .ok_or_else(|| {
             format!("stuck: plans differ {:?} after documents were level: {}", AGREED_WITHIN + more, plans(cluster))
         })?;
+    if let Ending::Core(core, _) = ending {
+        let given_up = |cluster: &Cluster| {
+            let strangers = || (0..cluster.len()).filter(|host| !core.contains(host));
+            let down = |host: usize, of: usize| {
+                let id = cluster.id(of);
+                cluster.node(host).is_none_or(|node| {
+                    node.liveness(&id) == membership::Liveness::Down
+                        && node.liveness_changed_at(&id).is_none_or(|at| cluster.now().since(at) > SINCE_DOWN)
+                })
+            };
+            members.iter().all(|host| strangers().all(|of| down(*host, of)))
+        };
+        cluster
+            .run_until(WITHOUT_THE_REST + more, given_up)
+            .ok_or_else(|| format!("L3: whoever is gone for good is not found dead in {:?}", WITHOUT_THE_REST + more))?;
+    }
     let agreed = cluster.now().since(begin);
     let step = Duration::from_millis(100);
     while let Err(why) = at_rest(cluster, &members) {
@@ -132,12 +162,12 @@ pub(super) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
         return Err(format!("agreed, and later no more: {}", plans(cluster)));
     }
     kept_promises(cluster, &members, &held)?;
-    Ok(Took { level, agreed, at_rest: at_rest_after, looked: BTreeMap::new() })
+    Ok(Took { level, agreed, at_rest: at_rest_after, ran: (Duration::ZERO, 0), looked: BTreeMap::new() })
 }
 
 const fn nothing() -> Took {
     let zero = Duration::ZERO;
-    Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
+    Took { level: zero, agreed: zero, at_rest: zero, ran: (Duration::ZERO, 0), looked: BTreeMap::new() }
 }
 
 fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, model::ContainerId, u32)> {
@@ -205,12 +235,6 @@ fn mend(cluster: &mut Cluster, host: usize) {
     if failed && cluster.answers(host) {
         cluster.tell(format!("n{}'s journal failed: its peer is started again", host + 1));
         cluster.stop_peer(host);
-    }
-    if cluster.hosts[host].hostile.is_some()
-        && let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it))
-    {
-        cluster.remove_node(via, host);
-        cluster.asked_to_go.insert(host);
     }
 }
 

@@ -164,8 +164,14 @@ impl Dice {
 impl Story {
     /// The story of a seed.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_sized(seed, None)
+    }
+
+    /// The same on so many machines.
+    pub fn draw_sized(seed: u64, nodes: Option<usize>) -> Self {
         let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 2)));
-        let nodes = dice.pick(&[2, 3, 3, 4, 4, 5, 5, 6]);
+        let drawn = dice.pick(&[2, 3, 3, 4, 4, 5, 5, 6]);
+        let nodes = nodes.unwrap_or(drawn);
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let latency = dice.pick(&[

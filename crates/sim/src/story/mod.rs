@@ -17,6 +17,7 @@ mod take;
 use std::fmt;
 
 pub use check::Took;
+pub(crate) use check::ends;
 pub use action::{Action, Bad, Cuts};
 pub use draw::{Ending, Outside, Step, Story};
 
@@ -31,6 +32,14 @@ pub struct Failure {
     pub steps: Vec<String>,
     /// What happened.
     pub trace: Vec<String>,
+}
+
+impl Failure {
+    /// What did not hold, without when and of whom: two failures of one kind may be one bug.
+    pub fn kind(&self) -> String {
+        let timed = self.what.starts_with(|first: char| first.is_ascii_digit());
+        self.what.split(' ').skip(usize::from(timed)).take(3).collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl fmt::Display for Failure {

@@ -29,16 +29,17 @@ impl Story {
         }
         let ended = ends(&mut cluster, &self.ending);
         let looked = cluster.check.looked.clone();
-        ended.map(|took| Took { looked, ..took }).map_err(|what| {
+        let ran = (cluster.now().since(model::Time::ZERO), cluster.len());
+        ended.map(|took| Took { looked, ran, ..took }).map_err(|what| {
             let steps = self.steps.iter().map(|step| format!("{step:?}")).collect();
             let trace = cluster.trace().to_vec();
             Box::new(Failure { seed: self.seed, what, steps, trace })
         })
     }
 
-    /// Leaves out what the failure does not need: halves first, single steps last.
+    /// Leaves out what a failure of this kind does not need: halves first, single steps last.
     #[must_use]
-    pub fn shrink(&self) -> Self {
+    pub fn shrink(&self, kind: &str) -> Self {
         let mut story = self.clone();
         let mut size = story.steps.len().div_ceil(2);
         while size > 0 {
@@ -51,7 +52,7 @@ impl Story {
                 if let Some(next) = shorter.steps.get_mut(at) {
                     next.after += gone.iter().map(|step| step.after).sum();
                 }
-                if shorter.run().is_err() {
+                if shorter.run().is_err_and(|failure| failure.kind() == kind) {
                     story = shorter;
                 } else {
                     at += size;
