@@ -61,7 +61,10 @@ fn faults(nodes: usize) {
         failed += its_failed;
     }
     let wall = begin.elapsed().as_secs_f64() / 3600.0;
-    println!("{stories} stories on {nodes} machines, {failed} failed: {:.0} node-hours a wall hour", hours / wall);
+    println!(
+        "{stories} stories on {nodes} machines, {failed} failed: {:.0} node-hours a wall hour",
+        hours / wall
+    );
 }
 
 fn halves(nodes: usize) {
@@ -73,7 +76,7 @@ fn halves(nodes: usize) {
     cluster.thorough(false);
     let all: Vec<usize> = (0..nodes).collect();
     let step = Duration::from_millis(100);
-    let mut until = |cluster: &mut Cluster, what: &str, holds: &dyn Fn(&Cluster) -> bool| {
+    let until = |cluster: &mut Cluster, what: &str, holds: &dyn Fn(&Cluster) -> bool| {
         let from = cluster.now();
         while !holds(cluster) && cluster.now().since(from) < PATIENCE {
             cluster.run_for(step);
@@ -88,9 +91,8 @@ fn halves(nodes: usize) {
     for n in 0..10 {
         cluster.apply(n % nodes, &format!("web-{n}"), &spec);
     }
-    let run_once = |c: &Cluster, hosts: &[usize]| {
-        (0..10).all(|n| c.runs_once(hosts, &format!("web-{n}"), count / 10))
-    };
+    let run_once =
+        |c: &Cluster, hosts: &[usize]| (0..10).all(|n| c.runs_once(hosts, &format!("web-{n}"), count / 10));
     until(&mut cluster, "placed", &|c| run_once(c, &all));
     cluster.run_for(Duration::from_secs(3));
     let (one, other) = all.split_at(nodes / 2);

@@ -241,7 +241,8 @@ impl Author {
             (document::Action::Delete, None) => {
                 let mut groups = BTreeMap::new();
                 let before = history.iter().flat_map(|it| &it.summary).filter(|it| it.name == of);
-                for change in before.filter(|it| it.incarnation == did.incarnation).flat_map(|it| &it.groups) {
+                for change in before.filter(|it| it.incarnation == did.incarnation).flat_map(|it| &it.groups)
+                {
                     groups.insert(change.group.clone(), change.after.clone());
                 }
                 (!groups.is_empty()).then_some(Edit::Create(Create { name: of, groups }))?
@@ -250,13 +251,20 @@ impl Author {
                 let changes = did.groups.iter();
                 let groups: BTreeMap<String, String> =
                     changes.filter_map(|it| Some((it.group.clone(), it.before.clone()?))).collect();
-                (!groups.is_empty())
-                    .then_some(Edit::Set(Set { name: of, incarnation: view.incarnation, groups }))?
+                (!groups.is_empty()).then_some(Edit::Set(Set {
+                    name: of,
+                    incarnation: view.incarnation,
+                    groups,
+                }))?
             }
             _ => return None,
         };
         let id = last.id;
-        Some(self.change_of(documents, Change { verb: Verb::Undo, undoes: Some(id), edits: vec![edit] }, time_ms))
+        Some(self.change_of(
+            documents,
+            Change { verb: Verb::Undo, undoes: Some(id), edits: vec![edit] },
+            time_ms,
+        ))
     }
 
     /// Sets a group of an incarnation that is deleted: valid, signed, and without any effect.
@@ -265,7 +273,8 @@ impl Author {
         let history = documents.history(&DocId::Namespace(namespace), Some(&of));
         let deleted = |it: &&document::EditSummary| it.name == of && it.action == document::Action::Delete;
         let gone = history.iter().flat_map(|it| &it.summary).find(deleted)?.incarnation;
-        let groups = BTreeMap::from([("replicas".to_owned(), r#"{"count":5,"class":"available"}"#.to_owned())]);
+        let groups =
+            BTreeMap::from([("replicas".to_owned(), r#"{"count":5,"class":"available"}"#.to_owned())]);
         let edit = Edit::Set(Set { name: of, incarnation: gone, groups });
         Some(self.change(documents, Verb::Apply, vec![edit], time_ms))
     }

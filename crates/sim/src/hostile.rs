@@ -80,7 +80,7 @@ impl Cluster {
         }
         if self.rng.random_range(0..3) == 0 {
             let bytes = self.bad_datagram(host);
-            return self.datagram(host, to, bytes);
+            return self.datagram(host, to, &bytes);
         }
         let message = self.bad_message(host);
         // What the codec does not carry never reaches a core.
@@ -156,7 +156,8 @@ impl Cluster {
             return self.some_bytes(1_200);
         }
         let at = self.rng.random_range(0..kept);
-        let mut bytes = self.hosts[host].hostile.as_ref().map_or_else(Vec::new, |it| it.datagrams[at].clone());
+        let mut bytes =
+            self.hosts[host].hostile.as_ref().map_or_else(Vec::new, |it| it.datagrams[at].clone());
         if how == 1 {
             self.mutate(&mut bytes);
         }
@@ -194,12 +195,18 @@ impl Cluster {
                 let ids: Vec<NodeId> = self.hosts.iter().map(|it| it.id).collect();
                 let versions = ids
                     .into_iter()
-                    .map(|id| (id, RecordVersion { generation: self.some_number(), count: self.some_number() }))
+                    .map(|id| {
+                        (id, RecordVersion { generation: self.some_number(), count: self.some_number() })
+                    })
                     .collect();
                 Message::RecordDigest { versions, reply: self.rng.random_range(0..2) == 0 }
             }
             10 => Message::Hello {
-                cluster: if self.rng.random_range(0..2) == 0 { self.identity } else { ClusterId::from_bytes([9; 32]) },
+                cluster: if self.rng.random_range(0..2) == 0 {
+                    self.identity
+                } else {
+                    ClusterId::from_bytes([9; 32])
+                },
                 generation: self.some_number(),
             },
             _ => Message::Liveness { bytes: self.some_bytes(600), reply: self.rng.random_range(0..2) == 0 },

@@ -79,11 +79,12 @@ impl Cluster {
             let replica = &entry.claim.replica;
             let key = (replica.namespace.clone(), replica.deployment.clone());
             entry.stop_asked = true;
-            entry.surplus =
-                it.node.as_ref().and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
-                    desired.deployment.incarnation == replica.incarnation
-                        && replica.ordinal < desired.deployment.replicas.count
-                });
+            // A machine that was removed stops everything, wanted or not.
+            let member = it.node.as_ref().filter(|node| !node.is_removed());
+            entry.surplus = member.and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
+                desired.deployment.incarnation == replica.incarnation
+                    && replica.ordinal < desired.deployment.replicas.count
+            });
         }
         self.may_stop(host, container);
         match self.hosts[host].kernel.get(&container) {

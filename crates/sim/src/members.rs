@@ -53,9 +53,7 @@ impl Cluster {
 
     /// Whether somebody who asks this peer is answered.
     pub fn answers(&self, host: usize) -> bool {
-        self.hosts[host].state == HostState::Up
-            && self.hosts[host].node.is_some()
-            && !self.hosts[host].paused
+        self.hosts[host].state == HostState::Up && self.hosts[host].node.is_some() && !self.hosts[host].paused
     }
 
     /// Machines that these peers, which hold the same documents, count among them.

@@ -162,9 +162,10 @@ impl Cluster {
     /// A link over which nothing passed when this was asked: given up if nothing has passed since.
     pub(crate) fn idle(&mut self, host: usize, peer: NodeId, link: u64) {
         // Where the other end has let go already, nothing has passed since.
-        let silent = self.wires.get(&link).is_none_or(|wire| {
-            wire.silent_since.is_some_and(|since| self.now.since(since) >= IDLE)
-        });
+        let silent = self
+            .wires
+            .get(&link)
+            .is_none_or(|wire| wire.silent_since.is_some_and(|since| self.now.since(since) >= IDLE));
         if silent {
             self.dead(host, peer, link);
         }
@@ -195,12 +196,16 @@ impl Cluster {
         // One latency for all of a link keeps the order; jitter comes from the links differing.
         let after = self.link_latency(link);
         let width = self.settings.odds.bytes_per_s;
-        let queued = if width > 0 { self.queue_behind(host, link, self.bytes_of(message), width) } else { Duration::ZERO };
+        let queued = if width > 0 {
+            self.queue_behind(host, link, Self::bytes_of(message), width)
+        } else {
+            Duration::ZERO
+        };
         queued.max(self.clogged(host, target)) + after
     }
 
     /// What a message takes on the wire, as its frame.
-    pub(crate) fn bytes_of(&self, message: &Message) -> u64 {
+    fn bytes_of(message: &Message) -> u64 {
         wire::encode(message).map_or(0, |frame| frame.len() as u64)
     }
 
@@ -235,7 +240,7 @@ impl Cluster {
         low + (high.saturating_sub(low)) * steps / 16
     }
 
-    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: Vec<u8>) {
+    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);
@@ -246,7 +251,7 @@ impl Cluster {
         let from = self.hosts[host].id;
         for _ in 0..self.times_that_it_comes() {
             let after = self.latency().max(self.clogged(host, target)) + self.late();
-            self.at(after, target, Happening::Datagram { from, link, bytes: bytes.clone() });
+            self.at(after, target, Happening::Datagram { from, link, bytes: bytes.to_vec() });
         }
     }
 

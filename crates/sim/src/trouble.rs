@@ -87,7 +87,7 @@ impl Cluster {
 
     /// A machine whose peer died comes back, if nobody else has seen to that.
     pub(crate) fn back(&mut self, host: usize) {
-        if self.hosts[host].state != HostState::Up {
+        if self.hosts[host].state != HostState::Up && !self.hosts[host].disk.is_empty() {
             self.start(host);
         }
     }
@@ -226,7 +226,11 @@ impl Cluster {
 
     /// Lets a machine make no process more, or some again. What runs goes on.
     pub fn no_pids(&mut self, host: usize, none: bool) {
-        self.tell(format!("n{} {}", host + 1, if none { "has no process left" } else { "has processes again" }));
+        self.tell(format!(
+            "n{} {}",
+            host + 1,
+            if none { "has no process left" } else { "has processes again" }
+        ));
         self.hosts[host].no_pids = none;
     }
 

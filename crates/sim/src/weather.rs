@@ -119,8 +119,12 @@ impl Cluster {
         let Some(flap) = self.flaps.get_mut(which) else { return };
         flap.down = !flap.down && now < flap.until;
         let (goes_on, half) = (now < flap.until, flap.half);
-        self.flapped =
-            self.flaps.iter().filter(|it| it.down && now < it.until).flat_map(|it| it.pairs.clone()).collect();
+        self.flapped = self
+            .flaps
+            .iter()
+            .filter(|it| it.down && now < it.until)
+            .flat_map(|it| it.pairs.clone())
+            .collect();
         self.links_follow();
         if goes_on {
             self.at(half, 0, Happening::Flips(which));

@@ -176,6 +176,8 @@ pub struct Cluster {
     pub(crate) losses: BTreeMap<(usize, usize), u32>,
     /// Second machines of one key.
     pub(crate) clones: Vec<(NodeId, usize)>,
+    /// How many machines there were when the cluster was founded.
+    pub(crate) founders: usize,
     /// Machines that have asked to be let in: which, and their admissions.
     pub(crate) joining: BTreeMap<CommandId, (usize, Vec<u8>)>,
     /// Machines whose removal was asked for, whatever became of that.
@@ -293,6 +295,7 @@ impl Cluster {
             clogs: BTreeMap::new(),
             losses: BTreeMap::new(),
             clones: Vec::new(),
+            founders: nodes,
             joining: BTreeMap::new(),
             asked_to_go: BTreeSet::new(),
             check: Check::new(&log),
@@ -423,7 +426,9 @@ impl Cluster {
         let mut all: Vec<_> = self.queue_entries().filter(|entry| !self.is_stale(entry)).collect();
         all.sort_unstable_by_key(|entry| (entry.at, entry.order));
         let words = all.iter().filter(|entry| !matches!(entry.what, Happening::Datagram { .. }));
-        words.map(|entry| format!("{:?} {} {:?};", entry.at.since(self.now), entry.host, entry.what)).collect()
+        words
+            .map(|entry| format!("{:?} {} {:?};", entry.at.since(self.now), entry.host, entry.what))
+            .collect()
     }
 
     /// Something happens to a peer that runs.
@@ -494,7 +499,7 @@ impl Cluster {
                 self.at(after, host, Happening::Synced(seq));
             }
             Effect::Send { to, message } => self.send(host, to, message),
-            Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
+            Effect::Datagram { to, bytes } => self.datagram(host, to, &bytes),
             Effect::Connect { node, .. } => self.dial(host, node),
             Effect::Disconnect(peer) => {
                 if self.hang_up(host, peer) {

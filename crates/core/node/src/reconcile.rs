@@ -651,6 +651,17 @@ impl Node {
             self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
             self.dirty = true;
         }
+        if std::mem::take(&mut self.stirred) || self.stirs_at.is_some_and(|(at, _)| at <= now) {
+            self.look_who_counts();
+        }
+        self.tick_start_failures();
+        if !self.settled {
+            self.settle_if_level();
+        }
+    }
+
+    /// Whose work counts as running, and whose record as their present word.
+    fn look_who_counts(&mut self) {
         let heard: BTreeSet<NodeId> =
             self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
         if heard != self.words {
@@ -663,10 +674,9 @@ impl Node {
             self.alive = alive;
             self.dirty = true;
         }
-        self.tick_start_failures();
-        if !self.settled {
-            self.settle_if_level();
-        }
+        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
+        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
+        self.stirs_at = word.into_iter().chain(grace).min();
     }
 
     pub(crate) fn next_container_wake(&self) -> Option<(Time, &'static str)> {
@@ -689,11 +699,9 @@ impl Node {
         });
         let failed = self.start_failures.iter().filter(|it| it.until > self.now);
         let failed = failed.map(|it| (it.until, "a start that failed is tried again"));
-        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
-        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
-        steps.chain(fetches).chain(failed).chain(grace).chain(word).chain(alone).min()
+        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(alone).min()
     }
 }
 

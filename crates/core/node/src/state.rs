@@ -89,6 +89,10 @@ pub struct Node {
     pub(crate) alive: BTreeSet<NodeId>,
     /// Other nodes whose records counted as their present word then.
     pub(crate) words: BTreeSet<NodeId>,
+    /// Something that says whose work counts, or whose word, has changed since that was looked at.
+    pub(crate) stirred: bool,
+    /// When time alone will change it next, and why.
+    pub(crate) stirs_at: Option<(Time, &'static str)>,
     /// Nodes that were down once, with [`crate::Sabotage::NoResolutionAfterPartition`].
     #[cfg(feature = "sabotage")]
     pub(crate) parted: BTreeSet<NodeId>,
@@ -179,6 +183,8 @@ impl Node {
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
+            stirred: true,
+            stirs_at: None,
             config,
             started: now,
             now,
@@ -198,6 +204,8 @@ impl Node {
         assert!(self.now <= now, "time ran backwards: {:?} after {:?}", now, self.now);
         self.now = now;
         self.wall_ms = wall_ms;
+        // Most inputs are datagrams, and most of those change nobody's mind: what does says so itself.
+        self.stirred |= !matches!(input, Input::Datagram { .. } | Input::Woken);
         match input {
             Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
             Input::Persisted(seq) => self.on_persisted(seq),

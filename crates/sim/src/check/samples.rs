@@ -15,7 +15,7 @@ use crate::world::{Cluster, Settings};
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// Within which duplicates are gone from a component that is quiet, on a quick network with quick
-/// disks and programs (T_dup).
+/// disks and programs.
 const DUPLICATES: Duration = Duration::from_secs(2);
 
 /// How old a word about a node may be that counts as fresh.
@@ -81,7 +81,8 @@ impl Cluster {
             open(a, b) && open(b, a)
         };
         let member = |a: usize, b: usize| {
-            self.hosts[a].allowed.contains(&self.hosts[b].id) && self.hosts[b].allowed.contains(&self.hosts[a].id)
+            self.hosts[a].allowed.contains(&self.hosts[b].id)
+                && self.hosts[b].allowed.contains(&self.hosts[a].id)
         };
         let mut left: BTreeSet<usize> =
             (0..count).filter(|host| self.hosts[*host].node.is_some() && self.hosts[*host].hears()).collect();
@@ -152,7 +153,11 @@ impl Cluster {
                 recent.push(&nothing);
             }
             if !recent.iter().any(|ran| runs.is_subset(ran) && ran.is_subset(&may)) {
-                wrong = Some(format!("S9: n{} says that n{} runs {runs:?}; it ran {recent:?}", teller + 1, of + 1));
+                wrong = Some(format!(
+                    "S9: n{} says that n{} runs {runs:?}; it ran {recent:?}",
+                    teller + 1,
+                    of + 1
+                ));
             }
         }
         self.check.looks("S9");
@@ -181,7 +186,8 @@ impl Cluster {
             let Some(node) = self.node(host) else { continue };
             let Some((records, alive)) = node.knowledge() else { continue };
             let documents = node.documents();
-            let heads = documents.docs().into_iter().map(|doc| (doc.clone(), documents.heads(&doc))).collect();
+            let heads =
+                documents.docs().into_iter().map(|doc| (doc.clone(), documents.heads(&doc))).collect();
             match first.entry((heads, records, alive)) {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(host);
@@ -190,7 +196,11 @@ impl Cluster {
                     let other = *entry.get();
                     compared += 1;
                     if self.node(other).is_some_and(|it| it.plan() != node.plan()) {
-                        wrong = Some(format!("S4: n{} and n{} know the same and plan otherwise", other + 1, host + 1));
+                        wrong = Some(format!(
+                            "S4: n{} and n{} know the same and plan otherwise",
+                            other + 1,
+                            host + 1
+                        ));
                     }
                 }
             }
@@ -214,9 +224,10 @@ impl Cluster {
                 continue;
             }
             let Some(node) = &it.node else { continue };
-            let waits = boot.containers.iter().find(|id| {
-                node.mine().get(*id).is_some_and(|mine| mine.phase == Phase::Waiting)
-            });
+            let waits = boot
+                .containers
+                .iter()
+                .find(|id| node.mine().get(*id).is_some_and(|mine| mine.phase == Phase::Waiting));
             let waits = waits.copied();
             self.check.looks("L6");
             if let Some(id) = waits {

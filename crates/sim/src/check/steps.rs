@@ -111,8 +111,10 @@ impl Cluster {
         let Some(node) = &self.hosts[host].node else { return };
         let replica = &claim.replica;
         let key = (replica.namespace.clone(), replica.deployment.clone());
-        let synced = node.desired().get(&key).is_some_and(|it| it.deployment.incarnation == replica.incarnation);
-        let known = node.documents().get(&key.0, &key.1).is_some_and(|it| it.incarnation == replica.incarnation);
+        let synced =
+            node.desired().get(&key).is_some_and(|it| it.deployment.incarnation == replica.incarnation);
+        let known =
+            node.documents().get(&key.0, &key.1).is_some_and(|it| it.incarnation == replica.incarnation);
         self.check.looks("S2 S5");
         if !synced && !known {
             self.violation(&format!("S5: n{} starts {replica:?}, which is deleted", host + 1));
@@ -150,8 +152,7 @@ impl Cluster {
                 *id != container && it.claim.replica == replica && it.pid.is_some() && !it.stop_asked
             })
         });
-        let excused =
-            self.check.excused.get(&replica).is_some_and(|at| self.now.since(*at) < EXCUSED_FOR);
+        let excused = self.check.excused.get(&replica).is_some_and(|at| self.now.since(*at) < EXCUSED_FOR);
         self.check.looks("S8");
         if !stays && !excused && !self.check.lied_to && !self.check.has_repeats() {
             self.violation(&format!("S8: n{} stops the last copy of {replica:?}", host + 1));

@@ -53,7 +53,12 @@ impl Scope {
         };
         vec![
             scope("two write at once", 2, &[], &[Act::Apply(0, 1), Act::Apply(1, 2)]),
-            scope("an update against a deletion", 2, &[Act::Apply(0, 1)], &[Act::Scale(0, 2), Act::Delete(1)]),
+            scope(
+                "an update against a deletion",
+                2,
+                &[Act::Apply(0, 1)],
+                &[Act::Scale(0, 2), Act::Delete(1)],
+            ),
             scope(
                 "a crash behind an event",
                 2,

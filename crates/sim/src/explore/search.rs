@@ -16,6 +16,9 @@ const WINDOW: Duration = Duration::from_millis(3);
 /// Without a choice for so long the scope is over: what is under way then is heartbeats.
 const OVER: Duration = Duration::from_millis(400);
 
+/// For so long nothing may happen at the end of a run.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explored {
@@ -49,7 +52,7 @@ pub fn explore(scope: &Scope, depth: usize, runs: usize) -> Result<Explored, Str
         let mut cluster = scope.begin();
         if follow(scope, &mut cluster, &mut path, known, depth, &mut seen) {
             found.ends += 1;
-            if let Err(why) = ends(&mut cluster, &Ending::Calm) {
+            if let Err(why) = ends(&mut cluster, &Ending::Calm, QUIET) {
                 let choices: Vec<usize> = path.iter().map(|choice| choice.taken).collect();
                 let trace = cluster.trace().join("\n");
                 return Err(format!("{}: {why}\nchoices {choices:?}\n{trace}", scope.name));
@@ -62,13 +65,11 @@ pub fn explore(scope: &Scope, depth: usize, runs: usize) -> Result<Explored, Str
         while path.last().is_some_and(|choice| choice.taken + 1 >= choice.of) {
             path.pop();
         }
-        match path.last_mut() {
-            Some(choice) => choice.taken += 1,
-            None => {
-                found.complete = true;
-                break;
-            }
-        }
+        let Some(choice) = path.last_mut() else {
+            found.complete = true;
+            break;
+        };
+        choice.taken += 1;
     }
     Ok(found)
 }
@@ -118,7 +119,7 @@ fn follow(
     for act in acts {
         take(cluster, *act);
     }
-    true
+    seen.insert(state(cluster, 0))
 }
 
 /// All that decides what can happen from here on.

@@ -26,14 +26,17 @@ const AT_REST_WITHIN: Duration = Duration::from_secs(200);
 /// What a core needs more than a whole cluster: silent links are given up and their nodes found dead.
 const WITHOUT_THE_REST: Duration = Duration::from_secs(16);
 
+/// A removal is known to everybody after this.
+const REMOVALS: Duration = Duration::from_secs(1);
+
 /// For so long a node counts after it was found dead.
 const SINCE_DOWN: Duration = Duration::from_millis(1_200);
 
 /// A cut that stays for good.
 const FOR_GOOD: Duration = Duration::from_secs(1_000_000);
 
-/// For so long nothing may start or stop then.
-const QUIET: Duration = Duration::from_secs(30);
+/// For so long nothing may start or stop at the end of a story.
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// Messages that one node may send in that time: some exchanges with each other node, far from a
 /// question that is asked again and again.
@@ -54,8 +57,9 @@ pub struct Took {
     pub looked: BTreeMap<&'static str, u64>,
 }
 
-/// Heals, starts and frees what the ending says, and holds what follows against the rules.
-pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, String> {
+/// Heals, starts and frees what the ending says, and holds what follows against the rules; nothing may
+/// happen for `quiet` once all is at rest.
+pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> Result<Took, String> {
     let machines: Vec<usize> = match ending {
         Ending::Calm => (0..cluster.len()).collect(),
         Ending::Core(core, _) => core.clone(),
@@ -81,8 +85,8 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
         }
     }
     let begin = cluster.now();
-    let held: BTreeSet<model::EventId> =
-        machines.iter().flat_map(|host| cluster.hosts[*host].on_disk.iter().copied()).collect();
+    let disks: BTreeMap<usize, BTreeSet<model::EventId>> =
+        machines.iter().map(|host| (*host, cluster.hosts[*host].on_disk.clone())).collect();
     let names: Vec<String> = machines.iter().map(|host| format!("n{}", host + 1)).collect();
     cluster.tell(format!("calm for {}", names.join(", ")));
 
@@ -92,17 +96,26 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
         .iter()
         .copied()
         .filter(|host| cluster.node(*host).is_some() && !cluster.asked_to_go.contains(host))
+        // Whoever was let in by one that was being removed may be known to nobody else.
+        .filter(|host| *host < cluster.founders)
         .collect();
     let Some(first) = sure.first().copied() else {
         // All of the core were to be removed: there is nobody left of whom anything is asked.
-        return kept_promises(cluster, &[], &held).map(|()| nothing());
+        return kept_promises(cluster, &[], &BTreeSet::new()).map(|()| nothing());
     };
     cluster
         .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &sure))
         .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
+    // A removal that was just signed has yet to get around.
+    cluster.run_for(REMOVALS + slack);
     // By now it is known who is still a member; the others are switched off by whoever removed them.
     let members: Vec<usize> =
         cluster.members(first).into_iter().filter(|host| machines.contains(host)).collect();
+    // One that was let in and never heard so has to ask again.
+    let members: Vec<usize> =
+        members.into_iter().filter(|host| !cluster.hosts[*host].disk.is_empty()).collect();
+    let held: BTreeSet<model::EventId> =
+        members.iter().flat_map(|host| disks[host].iter().copied()).collect();
     for host in machines.iter().copied().filter(|host| !members.contains(host)) {
         if cluster.state(host) != crate::HostState::PowerOff && cluster.hosts[host].hostile.is_none() {
             cluster.power_off(host);
@@ -119,8 +132,12 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
     cluster
         .run_until(AGREED_WITHIN + more, |cluster| cluster.agreed(&members) && cluster.all_up(&members))
         .ok_or_else(|| {
-            format!("stuck: plans differ {:?} after documents were level: {}", AGREED_WITHIN + more, plans(cluster))
-        })?;
+        format!(
+            "stuck: plans differ {:?} after documents were level: {}",
+            AGREED_WITHIN + more,
+            plans(cluster)
+        )
+    })?;
     if let Ending::Core(core, _) = ending {
         let given_up = |cluster: &Cluster| {
             let strangers = || (0..cluster.len()).filter(|host| !core.contains(host));
@@ -133,9 +150,9 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
             };
             members.iter().all(|host| strangers().all(|of| down(*host, of)))
         };
-        cluster
-            .run_until(WITHOUT_THE_REST + more, given_up)
-            .ok_or_else(|| format!("L3: whoever is gone for good is not found dead in {:?}", WITHOUT_THE_REST + more))?;
+        cluster.run_until(WITHOUT_THE_REST + more, given_up).ok_or_else(|| {
+            format!("L3: whoever is gone for good is not found dead in {:?}", WITHOUT_THE_REST + more)
+        })?;
     }
     let agreed = cluster.now().since(begin);
     let step = Duration::from_millis(100);
@@ -149,15 +166,15 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending) -> Result<Took, Strin
     cluster.tell("at rest");
 
     let (before, frames) = (processes(cluster, &members), cluster.frames);
-    cluster.run_for(QUIET);
+    cluster.run_for(quiet);
     if processes(cluster, &members) != before {
         return Err("L8: something was started or stopped at rest".to_owned());
     }
     let sent = cluster.frames - frames;
     if sent > FRAMES_PER_NODE_MAX * cluster.len() as u64 && !cluster.check.lied_to {
-        return Err(format!("L8: {sent} messages were sent in {QUIET:?} at rest"));
+        return Err(format!("L8: {sent} messages were sent in {quiet:?} at rest"));
     }
-    at_rest(cluster, &members).map_err(|why| format!("at rest, and {QUIET:?} later no more: {why}"))?;
+    at_rest(cluster, &members).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
     if !cluster.agreed(&members) {
         return Err(format!("agreed, and later no more: {}", plans(cluster)));
     }
@@ -195,9 +212,8 @@ fn heal(cluster: &mut Cluster, ending: &Ending) {
     }
     let Ending::Core(core, outside) = ending else { return cluster.heal() };
     let late: Vec<usize> = (0..cluster.len()).filter(|host| !core.contains(host)).collect();
-    let how = |host: usize| {
-        outside.iter().find(|(it, _)| *it == host).map_or(Outside::CutOff, |(_, how)| *how)
-    };
+    let how =
+        |host: usize| outside.iter().find(|(it, _)| *it == host).map_or(Outside::CutOff, |(_, how)| *how);
     let mut cuts: BTreeSet<(usize, usize)> = cluster.cuts.clone();
     cuts.retain(|(a, b)| !core.contains(a) && !core.contains(b));
     for host in late {
@@ -314,6 +330,11 @@ fn at_rest(cluster: &Cluster, members: &[usize]) -> Result<(), String> {
         for (_, container) in cluster.containers(host) {
             let claim = &container.claim;
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
+            let merged = node.documents().get(&key.0, &key.1);
+            if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
+            {
+                continue; // What runs of a deployment that says nothing sensible any more is kept.
+            }
             let desired = node.desired().get(&key);
             if desired.is_none_or(|it| it.deployment.incarnation != claim.replica.incarnation) {
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::action::{Action, Cuts, Kind, KINDS};
+use super::action::{Action, Cuts, KINDS, Kind};
 use crate::faults::User;
 use crate::weather::Odds;
 use crate::world::{Settings, seed32};
@@ -146,7 +146,8 @@ impl Dice {
         if self.chance(50) {
             return Ending::Calm;
         }
-        let all = [Outside::Off, Outside::PeerDown, Outside::CutOff, Outside::Deaf, Outside::Mute, Outside::Flaps];
+        let all =
+            [Outside::Off, Outside::PeerDown, Outside::CutOff, Outside::Deaf, Outside::Mute, Outside::Flaps];
         let first = self.below(nodes);
         let (mut core, mut outside) = (vec![first], Vec::new());
         for host in (0..nodes).filter(|host| *host != first) {

@@ -16,9 +16,9 @@ mod take;
 
 use std::fmt;
 
+pub use action::{Action, Bad, Cuts};
 pub use check::Took;
 pub(crate) use check::ends;
-pub use action::{Action, Bad, Cuts};
 pub use draw::{Ending, Outside, Step, Story};
 
 /// What did not hold in one story.

@@ -1,7 +1,7 @@
 //! The steps are taken, the world becomes calm; what fails is made smaller.
 
 use super::Failure;
-use super::check::{Took, ends};
+use super::check::{QUIET, Took, ends};
 use super::draw::{Step, Story};
 use super::take::take;
 use crate::world::Cluster;
@@ -27,10 +27,10 @@ impl Story {
             cluster.run_for(*after);
             take(&mut cluster, action, &mut last);
         }
-        let ended = ends(&mut cluster, &self.ending);
+        let ended = ends(&mut cluster, &self.ending, QUIET);
         let looked = cluster.check.looked.clone();
         let ran = (cluster.now().since(model::Time::ZERO), cluster.len());
-        ended.map(|took| Took { looked, ran, ..took }).map_err(|what| {
+        ended.map(|took| Took { ran, looked, ..took }).map_err(|what| {
             let steps = self.steps.iter().map(|step| format!("{step:?}")).collect();
             let trace = cluster.trace().to_vec();
             Box::new(Failure { seed: self.seed, what, steps, trace })
@@ -63,4 +63,3 @@ impl Story {
         story
     }
 }
-

@@ -116,9 +116,14 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
             }
         }
         Action::Undo(user, host, of) => {
-            sign(cluster, last, *user, *host, &format!("undo the last change of {of}"), |author, documents, at| {
-                author.undo(documents, of, at)
-            });
+            sign(
+                cluster,
+                last,
+                *user,
+                *host,
+                &format!("undo the last change of {of}"),
+                |author, documents, at| author.undo(documents, of, at),
+            );
         }
         Action::Bad(user, host, of, bad) => hand_in_bad(cluster, last, (*user, *host), of, *bad),
         Action::Join(host) => {
@@ -186,7 +191,8 @@ fn hand_in_bad(cluster: &mut Cluster, last: &mut Last, (user, host): (User, usiz
             let mut stranger = Author::new(seed32(cluster.seed, 0x66, 0));
             let time_ms = cluster.wall_ms(host);
             let Some(node) = cluster.node(host) else { return };
-            let signed = stranger.set(node.documents(), of, "restart", r#"{"policy":"never","token":"x"}"#, time_ms);
+            let signed =
+                stranger.set(node.documents(), of, "restart", r#"{"policy":"never","token":"x"}"#, time_ms);
             let Some(mut event) = signed else { return };
             if bad == Bad::Forged {
                 event[10] ^= 1;
@@ -198,7 +204,8 @@ fn hand_in_bad(cluster: &mut Cluster, last: &mut Last, (user, host): (User, usiz
 }
 
 pub(crate) fn start(cluster: &mut Cluster, host: usize) {
-    if cluster.state(host) != HostState::Up {
+    // A machine that was never let in has nothing to start with.
+    if cluster.state(host) != HostState::Up && !cluster.hosts[host].disk.is_empty() {
         cluster.start(host);
     }
 }
