@@ -242,10 +242,10 @@ impl Cluster {
 
     pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
+        let drawn = self.rng.random_range(0..1_000);
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);
-        let lost = self.rng.random_range(0..1_000) < loss;
-        if lost || self.is_cut(host, target) || self.hosts[target].state != HostState::Up {
+        if drawn < loss || self.is_cut(host, target) || self.hosts[target].state != HostState::Up {
             return;
         }
         let from = self.hosts[host].id;

@@ -34,4 +34,4 @@ mod sync;
 pub use containers::{Mine, Phase};
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
 pub use settings::{Boot, Config, Sabotage, Timings};
-pub use state::{Desired, Node};
+pub use state::{Desired, Knowledge, Node};

@@ -29,6 +29,15 @@ pub struct Desired {
     pub number: u64,
 }
 
+/// What a plan is made from beside the documents: equal for two nodes, and so are their plans.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Knowledge {
+    /// The version of each record that is held.
+    pub records: Vec<(NodeId, RecordVersion)>,
+    /// Whose work counts as running.
+    pub alive: BTreeSet<NodeId>,
+}
+
 /// One peer's mind.
 #[derive(Debug)]
 pub struct Node {
@@ -346,16 +355,15 @@ impl Node {
         self.now
     }
 
-    /// What its plan is made from beside the documents: the version of each record that it holds, and
-    /// whose work counts as running. `None` while it knows more than it has said or written: its plan
-    /// is then ahead of what another can know.
-    pub fn knowledge(&self) -> Option<(Vec<(NodeId, RecordVersion)>, BTreeSet<NodeId>)> {
+    /// What its plan is made from beside the documents. `None` while it knows more than it has said or
+    /// written: its plan is then ahead of what another can know.
+    pub fn knowledge(&self) -> Option<Knowledge> {
         if self.changed || !self.at_journal.is_empty() {
             return None;
         }
         let mut alive = self.alive.clone();
         alive.insert(self.config.me);
-        Some((self.records.digest(), alive))
+        Some(Knowledge { records: self.records.digest(), alive })
     }
 
     /// Events that wait for what they depend on.

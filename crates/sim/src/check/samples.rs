@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use membership::Liveness;
-use model::{ContainerId, ContainerState, DocId, EventId, NodeId, RecordVersion, ReplicaId, Revision};
+use model::{ContainerId, ContainerState, DocId, EventId, ReplicaId, Revision};
 use node::Phase;
 
 use crate::host::{Container, HostState};
@@ -28,7 +28,7 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 const LOSS_MAX: u32 = 50;
 
 /// Where a peer stands and what it takes the others to run: what its plan is made from.
-type Knowledge = (Vec<(DocId, Vec<EventId>)>, Vec<(NodeId, RecordVersion)>, BTreeSet<NodeId>);
+type Known = (Vec<(DocId, Vec<EventId>)>, node::Knowledge);
 
 impl Settings {
     /// What the network, the disks and the programs of this world add to a time that is set for quick
@@ -179,16 +179,16 @@ impl Cluster {
 
     /// S4: peers that know the same have made the same plan.
     fn plans_alike(&mut self) {
-        let mut first: BTreeMap<Knowledge, usize> = BTreeMap::new();
+        let mut first: BTreeMap<Known, usize> = BTreeMap::new();
         let mut wrong = None;
         let mut compared = 0;
         for host in 0..self.hosts.len() {
             let Some(node) = self.node(host) else { continue };
-            let Some((records, alive)) = node.knowledge() else { continue };
+            let Some(knowledge) = node.knowledge() else { continue };
             let documents = node.documents();
             let heads =
                 documents.docs().into_iter().map(|doc| (doc.clone(), documents.heads(&doc))).collect();
-            match first.entry((heads, records, alive)) {
+            match first.entry((heads, knowledge)) {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(host);
                 }
