@@ -42,7 +42,10 @@ fn faults(nodes: usize) {
                 }
                 stories += 1;
                 match Story::draw_sized(seed, Some(nodes)).run() {
-                    Ok(took) => hours += took.ran.0.as_secs_f64() / 3600.0 * took.ran.1 as f64,
+                    Ok(took) => {
+                        let machines = f64::from(u32::try_from(took.ran.1).expect("small"));
+                        hours += took.ran.0.as_secs_f64() / 3600.0 * machines;
+                    }
                     Err(failure) => {
                         failed += 1;
                         println!("seed {seed}: {}", failure.what.lines().next().unwrap_or_default());
