@@ -12,8 +12,9 @@ use crate::trouble::Clock;
 use crate::weather::Odds;
 use crate::world::Cluster;
 
-/// From calm to equal documents everywhere: links are redialled, heads exchanged.
-const LEVEL_WITHIN: Duration = Duration::from_secs(4);
+/// From calm to equal documents everywhere: links are redialled, heads exchanged. A peer whose disk was
+/// full asks again for what it lost, and the same question is asked every five seconds only.
+const LEVEL_WITHIN: Duration = Duration::from_secs(6);
 
 /// From calm to equal plans everywhere. Longer: a disk that was full may hold an answer back for the
 /// time that the same question is not asked again.
