@@ -141,8 +141,10 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
     let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
     let generation = data.next_generation()?;
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: what blocks goes to the pool, what thinks is the mind's, and the rest is too little
+    // to share. With more, each message wakes a second thread that finds nothing left to do, which is
+    // most of what an idle peer costs.
+    let tokio = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(64)
         .thread_stack_size(512 * 1024)
         .enable_all()

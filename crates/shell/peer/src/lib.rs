@@ -21,6 +21,7 @@ mod joining;
 mod logs;
 mod mind;
 mod notices;
+mod park;
 mod reach_in;
 mod rows;
 #[cfg(feature = "sabotage")]

@@ -16,6 +16,7 @@ use transport::{Endpoint, SendError};
 use crate::containers::Keeper;
 use crate::images::Fetcher;
 use crate::notices::Notices;
+use crate::park::{self, Received};
 
 /// Letters that wait: a burst of all links at once; senders wait when it is full.
 const MAILBOX_MAX: usize = 4_096;
@@ -165,26 +166,22 @@ impl Letterbox {
             nodes: BTreeSet::new(),
         };
         std::thread::Builder::new().name("mind".to_owned()).spawn(move || {
+            // Some of what the mind acts through starts tasks.
             let _entered = runtime.enter();
-            runtime.block_on(thread.turn(self.receiver));
+            thread.turn(self.receiver);
         })
     }
 }
 
 impl Thread {
-    async fn turn(mut self, mut mailbox: mpsc::Receiver<Mail>) {
+    fn turn(mut self, mut mailbox: mpsc::Receiver<Mail>) {
         loop {
-            let first = match self.wake {
-                None => mailbox.recv().await,
-                Some(wake) => {
-                    let left = wake.since(self.now());
-                    match tokio::time::timeout(left, mailbox.recv()).await {
-                        Ok(mail) => mail,
-                        Err(_) => Some(Mail::Input(Input::Woken)),
-                    }
-                }
+            let deadline = self.wake.map(|wake| self.started + wake.since(Time::ZERO));
+            let mut mail = match park::receive(&mut mailbox, deadline) {
+                Received::Letter(mail) => mail,
+                Received::Deadline => Mail::Input(Input::Woken),
+                Received::Closed => return,
             };
-            let Some(mut mail) = first else { return };
             let began = Instant::now();
             for _ in 0..BATCH_MAX {
                 if matches!(mail, Mail::Stop) {
