@@ -46,6 +46,38 @@ pub struct NodeRecord {
     pub event_version: u16,
 }
 
+impl NodeRecord {
+    /// Whether a later record of the node tells nothing new but where its documents stand.
+    pub fn differs_in_heads_alone(&self, later: &Self) -> bool {
+        let Self {
+            node,
+            version: _,
+            name,
+            addresses,
+            labels,
+            capacity,
+            capacity_version,
+            links,
+            containers,
+            declined,
+            images,
+            heads: _,
+            event_version,
+        } = self;
+        *node == later.node
+            && *name == later.name
+            && *addresses == later.addresses
+            && *labels == later.labels
+            && *capacity == later.capacity
+            && *capacity_version == later.capacity_version
+            && *links == later.links
+            && *containers == later.containers
+            && *declined == later.declined
+            && *images == later.images
+            && *event_version == later.event_version
+    }
+}
+
 /// One container: a claim on a replica, and how it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerRecord {

@@ -9,7 +9,7 @@ use model::{DocId, NodeId, NodeRecord, RecordVersion, Time};
 use wire::Message;
 
 use crate::io::Effect;
-use crate::links::Link;
+use crate::links::{Link, PUSH_ALL_MAX};
 use crate::state::Node;
 
 /// How long a record may take through other nodes after the news that its node is up. Some round
@@ -81,6 +81,7 @@ impl Node {
         if self.next_publish().is_none_or(|at| at > self.now) {
             return;
         }
+        let only_heads = !self.changed;
         self.changed = false;
         self.heads_moved = None;
         self.count += 1;
@@ -90,6 +91,12 @@ impl Node {
         // it too.
         if let Err(error) = self.records.set_own(record.clone()) {
             tracing::error!(%error, "this node's own record is out of bounds");
+            return;
+        }
+        // Every member has such news after each event. Pushed on by all to all in a large cluster they
+        // would be as many messages as members squared, for one event; here the periodic exchange of
+        // records carries them, many in one message.
+        if only_heads && self.links.len() > PUSH_ALL_MAX {
             return;
         }
         self.push(&Message::Records { records: vec![record] }, None);
@@ -153,8 +160,13 @@ impl Node {
     }
 
     pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<NodeRecord>) {
-        let mut fresh = Vec::new();
+        let mut fresh: Vec<NodeRecord> = Vec::new();
+        let mut heads_alone: BTreeSet<NodeId> = BTreeSet::new();
         for record in records {
+            let known = self.records.get(&record.node);
+            if known.is_some_and(|known| known.differs_in_heads_alone(&record)) {
+                heads_alone.insert(record.node);
+            }
             match self.records.insert(record.clone()) {
                 Ok(true) => fresh.push(record),
                 // Known; or of a node whose admission is not here yet: it comes with the next exchange.
@@ -176,6 +188,10 @@ impl Node {
                 .map(|(doc, _)| doc.clone())
                 .collect();
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
+            if self.links.len() > PUSH_ALL_MAX {
+                // As where they are made: see `publish_if_due`.
+                fresh.retain(|record| !heads_alone.contains(&record.node));
+            }
             for records in in_messages(fresh) {
                 for to in self.push_targets(Some(from)) {
                     // Nobody is told what only concerns itself.
@@ -206,8 +222,12 @@ impl Node {
         }
         let nobody_else = self.links.is_empty();
         // A member whose record nobody has may run anything: it was started together with this node, or
-        // is gone for good. It is waited for as long as for company.
-        let all_known = self.links.keys().all(|node| self.records.get(node).is_some());
+        // is gone for good. It is waited for as long as for company. So is one whose record came before
+        // any news of it: it would be taken for dead, and what the record says it runs for lost.
+        let all_known = self
+            .links
+            .keys()
+            .all(|node| self.records.get(node).is_some() && self.membership.has_news_of(node));
         let caught_up = all_known
             && self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
         let alone = self.now >= self.started + self.config.timings.alone;

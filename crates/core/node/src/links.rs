@@ -13,7 +13,7 @@ use crate::state::Node;
 
 /// In a cluster of up to so many, an event or record is pushed to every link; beyond, to
 /// [`PUSH_LINKS`] of them, and each receiver pushes on.
-const PUSH_ALL_MAX: usize = 12;
+pub(crate) const PUSH_ALL_MAX: usize = 12;
 
 /// Links that something is pushed to in a larger cluster: the two that follow in the order of ids,
 /// which alone reach everybody in the end, and some at random, which reach most at once.
@@ -82,7 +82,8 @@ impl Node {
         }
         self.removed = removed;
         let others: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| *node != self.config.me).collect();
-        if others.iter().eq(self.links.keys()) && !self.out_of_date_roster(&nodes) {
+        let out_of_date = self.out_of_date_roster(&nodes);
+        if others.iter().eq(self.links.keys()) && !out_of_date {
             return;
         }
         self.membership.set_roster(self.now, &nodes);
