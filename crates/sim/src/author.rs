@@ -167,8 +167,8 @@ impl Author {
     }
 
     /// A node is removed.
-    pub fn node_remove(&mut self, documents: &Documents, node: NodeId) -> Vec<u8> {
-        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), 0)
+    pub fn node_remove(&mut self, documents: &Documents, node: NodeId, time_ms: i64) -> Vec<u8> {
+        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), time_ms)
     }
 
     /// An event that changes deployments, as of what `documents` know.

@@ -64,6 +64,8 @@ pub(crate) struct Host {
     pub(crate) dialling: BTreeSet<NodeId>,
     /// Who may speak to the peer, as the core said last.
     pub(crate) allowed: BTreeSet<NodeId>,
+    /// Nodes that the core called removed: they are told so when they dial.
+    pub(crate) former: BTreeSet<NodeId>,
     pub(crate) wake: Option<Time>,
     /// Inputs in one instant: many are a loop that never ends.
     pub(crate) busy: (Time, u32),
@@ -86,6 +88,7 @@ impl Host {
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            former: BTreeSet::new(),
             wake: None,
             busy: (Time::ZERO, 0),
         }

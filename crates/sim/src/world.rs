@@ -402,7 +402,9 @@ impl Cluster {
                 let message = self.with_names(&notice.message);
                 self.tell(format!("n{} {}{about}: {message}", host + 1, notice.kind));
             }
-            Effect::Roster { nodes, .. } => {
+            Effect::Farewell { to, events } => self.farewell(host, to, events),
+            Effect::Roster { nodes, former, .. } => {
+                self.hosts[host].former = former;
                 let gone: Vec<NodeId> = self.hosts[host].allowed.difference(&nodes).copied().collect();
                 self.hosts[host].allowed = nodes;
                 for peer in gone {

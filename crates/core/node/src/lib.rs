@@ -7,6 +7,7 @@
 //!
 //! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
 //! - `links`: who is linked, redialled, believed alive.
+//! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
 //! - `gossip`: observed records, this node's own and the others'.
 //! - `reconcile`: the plan, and one next step for each container of this node.
 //! - `containers`: the life of one container as the core sees it.
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod containers;
+mod farewell;
 mod gossip;
 mod io;
 mod links;
@@ -32,6 +34,7 @@ mod state;
 mod sync;
 
 pub use containers::{Mine, Phase};
+pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
 pub use settings::{Boot, Config, Sabotage, Timings};
 pub use state::{Desired, Node};

@@ -345,6 +345,18 @@ async fn forward_events(mut events: mpsc::Receiver<transport::Event>, mind: Mind
                 tracing::info!(?node, reason, "link is down");
                 Input::Disconnected(node)
             }
+            transport::Event::FormerMember { node } => Input::FormerMember(node),
+            transport::Event::Farewell { from, bytes } => match wire::decode(&bytes) {
+                Ok(wire::Message::Events { events, .. }) => Input::Farewell { from, events },
+                Ok(_) => {
+                    tracing::warn!(?from, "a farewell that holds no events was dropped");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(?from, error = chain(&error), "a farewell was dropped");
+                    continue;
+                }
+            },
             transport::Event::Datagram { from, bytes } => Input::Datagram { from, bytes: bytes.to_vec() },
             transport::Event::Frame { from, bytes } => match wire::decode(&bytes) {
                 Ok(message) => Input::Received { from, message },
