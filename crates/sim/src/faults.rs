@@ -65,6 +65,7 @@ impl Cluster {
             addresses: vec![address(host)],
             labels: BTreeMap::new(),
             capacity: settings.capacity,
+            signer: it.signer.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
             sabotage: settings

@@ -77,6 +77,7 @@ impl Node {
         }
         self.membership.set_roster(self.now, &nodes);
         self.records.set_roster(&nodes);
+        self.forgers.retain(|node, _| nodes.contains(node));
         let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
         for node in gone {
             // It is told why before the door closes, so that it stops its containers.

@@ -63,6 +63,8 @@ pub struct Node {
     /// Removed nodes that were given a farewell at the gate, and when; forgotten soon.
     pub(crate) told: BTreeMap<NodeId, Time>,
     pub(crate) records: Records,
+    /// Members that brought a record that its node has not signed, and when that was told.
+    pub(crate) forgers: BTreeMap<NodeId, Time>,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
     /// Whether new work may be taken: somebody was caught up with, or nobody is there.
@@ -161,6 +163,7 @@ impl Node {
             farewells: BTreeMap::new(),
             told: BTreeMap::new(),
             records: Records::new(config.me),
+            forgers: BTreeMap::new(),
             count: 0,
             published_at: None,
             settled: false,
