@@ -4,7 +4,7 @@
 //! Each lie is told in two ways: signed by the liar's own key, and under the signature that the true
 //! record has. Lies are newer than the truth, so whoever believes one hears the truth no more.
 
-use model::{ContainerId, ContainerState, NodeId, NodeRecord, SignedRecord};
+use model::{ContainerId, ContainerRecord, ContainerState, NodeId, NodeRecord, Signature, SignedRecord};
 use node::sign_record;
 use wire::Message;
 
@@ -41,23 +41,24 @@ impl Cluster {
         sign_record(&self.hosts[host].signer, cluster, record).expect("a test makes records that fit")
     }
 
-    /// Everything false that the peer of this machine can say of the others.
+    /// Everything false that the peer of this machine can say of the others at a time: now that nothing
+    /// runs there, now that everything does. Each is newer than all that it said before.
     pub(crate) fn send_lies(&mut self, host: usize, to: NodeId) {
         let me = self.hosts[host].id;
-        let mut records = Vec::new();
         let held = self.held_records(host);
-        let known = held.iter().filter_map(|(_, signed)| wire::decode_record(&signed.bytes).ok());
-        let all: Vec<ContainerId> = known.flat_map(|it| it.containers).map(|it| it.id).collect();
-        for (of, signed) in held {
-            let Ok(truth) = wire::decode_record(&signed.bytes) else { continue };
-            if of == me || of == to {
-                continue;
-            }
-            for lie in lies(&truth, &all) {
-                let mine = self.signed_by(host, self.identity, &lie);
-                let borrowed = SignedRecord { signature: signed.signature, ..mine.clone() };
-                records.extend([mine, borrowed]);
-            }
+        let known: Vec<(NodeRecord, Signature)> = held
+            .iter()
+            .filter_map(|(_, signed)| Some((wire::decode_record(&signed.bytes).ok()?, signed.signature)))
+            .collect();
+        let all: Vec<&ContainerRecord> = known.iter().flat_map(|(record, _)| &record.containers).collect();
+        let mut records = Vec::new();
+        for (truth, signature) in known.iter().filter(|(record, _)| record.node != me && record.node != to) {
+            let mut lie = truth.clone();
+            lie.version.count += AHEAD + self.frames;
+            lie.containers = if self.frames.is_multiple_of(2) { Vec::new() } else { everything(&all) };
+            let mine = self.signed_by(host, self.identity, &lie);
+            let borrowed = SignedRecord { signature: *signature, ..mine.clone() };
+            records.extend([mine, borrowed]);
         }
         if !records.is_empty() {
             self.send(host, to, Message::Records { records });
@@ -65,18 +66,15 @@ impl Cluster {
     }
 }
 
-/// Nothing runs there; everything runs there, well, and whatever else runs may stop.
-fn lies(truth: &NodeRecord, all: &[ContainerId]) -> Vec<NodeRecord> {
-    let mut idle = truth.clone();
-    idle.version.count += AHEAD;
-    idle.containers.clear();
-    let mut busy = truth.clone();
-    busy.version.count += 2 * AHEAD;
-    for container in &mut busy.containers {
-        container.claim += AHEAD;
-        container.state = ContainerState::Running;
-        container.healthy = Some(true);
-        container.confirms = all.to_vec();
-    }
-    vec![idle, busy]
+/// A copy of all that runs anywhere, well, before which every other one makes way.
+fn everything(all: &[&ContainerRecord]) -> Vec<ContainerRecord> {
+    let copy = |it: &&ContainerRecord| ContainerRecord {
+        id: ContainerId::from_bytes(it.id.as_bytes().map(|byte| !byte)),
+        claim: it.claim + AHEAD,
+        state: ContainerState::Running,
+        healthy: Some(true),
+        confirms: all.iter().map(|it| it.id).collect(),
+        ..(*it).clone()
+    };
+    all.iter().map(copy).collect()
 }
