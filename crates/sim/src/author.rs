@@ -103,6 +103,13 @@ impl Author {
         self.key.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
     }
 
+    /// What signs with this key, as a node's.
+    pub(crate) fn signer(self) -> node::Signer {
+        node::Signer::new(move |bytes| {
+            self.key.sign(bytes).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        })
+    }
+
     fn sign(&mut self, body: &Body) -> Vec<u8> {
         let sign = |bytes: &[u8]| {
             let signature = self.key.sign(bytes);
@@ -167,8 +174,8 @@ impl Author {
     }
 
     /// A node is removed.
-    pub fn node_remove(&mut self, documents: &Documents, node: NodeId) -> Vec<u8> {
-        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), 0)
+    pub fn node_remove(&mut self, documents: &Documents, node: NodeId, time_ms: i64) -> Vec<u8> {
+        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), time_ms)
     }
 
     /// An event that changes deployments, as of what `documents` know.

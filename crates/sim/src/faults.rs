@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use document::Documents;
-use model::{EventId, ImageRecord};
+use model::{EventId, ImageRecord, NodeId};
 use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Sabotage, Timings};
 use rand::RngExt;
 
@@ -65,6 +65,7 @@ impl Cluster {
             addresses: vec![address(host)],
             labels: BTreeMap::new(),
             capacity: settings.capacity,
+            signer: it.signer.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
             sabotage: settings
@@ -235,10 +236,15 @@ impl Cluster {
     pub fn remove_node(&mut self, host: usize, gone: usize) -> CommandId {
         let what = format!("remove n{}", gone + 1);
         let gone = self.hosts[gone].id;
-        let signed = self.sign_and_submit(host, User::Alice, &what, |author, documents, _| {
-            Some(author.node_remove(documents, gone))
+        let signed = self.sign_and_submit(host, User::Alice, &what, |author, documents, time_ms| {
+            Some(author.node_remove(documents, gone, time_ms))
         });
         signed.expect("a removal can always be signed").0
+    }
+
+    /// Says a farewell to a peer in the name of another: true or not.
+    pub fn say_farewell(&mut self, host: usize, from: NodeId, events: Vec<Vec<u8>>) {
+        self.input(host, Input::Farewell { from, events });
     }
 
     /// The id of an event that was handed in.

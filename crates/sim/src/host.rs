@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ContainerId, NodeId, Time};
-use node::{Claim, Exit, Node, Seq};
+use node::{Claim, Exit, Node, Seq, Signer};
 
 /// What state a machine is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub struct Container {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,
+    /// Signs with the node's key.
+    pub(crate) signer: Signer,
+    /// The peer was taken over: beside all else it sends false records of the others.
+    pub(crate) lies: bool,
     pub(crate) state: HostState,
     pub(crate) node: Option<Node>,
     /// Counts the lives of the peer: what was meant for an earlier one is dropped.
@@ -64,15 +68,19 @@ pub(crate) struct Host {
     pub(crate) dialling: BTreeSet<NodeId>,
     /// Who may speak to the peer, as the core said last.
     pub(crate) allowed: BTreeSet<NodeId>,
+    /// Nodes that the core called removed: they are told so when they dial.
+    pub(crate) former: BTreeSet<NodeId>,
     pub(crate) wake: Option<Time>,
     /// Inputs in one instant: many are a loop that never ends.
     pub(crate) busy: (Time, u32),
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId) -> Self {
+    pub(crate) fn new(id: NodeId, signer: Signer) -> Self {
         Self {
             id,
+            signer,
+            lies: false,
             state: HostState::PowerOff,
             node: None,
             life: 0,
@@ -86,6 +94,7 @@ impl Host {
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            former: BTreeSet::new(),
             wake: None,
             busy: (Time::ZERO, 0),
         }

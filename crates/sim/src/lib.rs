@@ -7,6 +7,7 @@
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
+//! - `hostile`: a peer that was taken over, and the false records that it sends.
 //! - `author`: users who sign events, as the CLI does.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `scenario`: stories that people write, and their transcripts.
@@ -20,6 +21,7 @@
 mod author;
 mod faults;
 mod host;
+mod hostile;
 mod kernel;
 mod look;
 mod net;

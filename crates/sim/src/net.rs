@@ -45,18 +45,22 @@ impl Cluster {
         !self.cuts.contains(&(from, to)) && self.hosts[to].state == HostState::Up
     }
 
-    /// Whether a handshake would succeed: packets pass both ways, and each lets the other in.
+    /// Whether a call is answered: packets pass both ways.
+    fn answers(&self, host: usize, peer: NodeId) -> bool {
+        self.index.get(&peer).is_some_and(|to| self.passes(host, *to) && self.passes(*to, host))
+    }
+
+    /// Whether a handshake would succeed: the call is answered, and each lets the other in.
     fn reachable(&self, host: usize, peer: NodeId) -> bool {
         let Some(&to) = self.index.get(&peer) else { return false };
-        self.passes(host, to)
-            && self.passes(to, host)
+        self.answers(host, peer)
             && self.hosts[to].allowed.contains(&self.hosts[host].id)
             && self.hosts[host].allowed.contains(&peer)
     }
 
     pub(crate) fn dial(&mut self, host: usize, peer: NodeId) {
         if !self.hosts[host].links.contains_key(&peer) && self.hosts[host].dialling.insert(peer) {
-            let after = if self.reachable(host, peer) { self.latency() * 3 } else { self.settings.dial };
+            let after = if self.answers(host, peer) { self.latency() * 3 } else { self.settings.dial };
             self.at(after, host, Happening::Dialled(peer));
         }
     }
@@ -67,6 +71,7 @@ impl Cluster {
             return; // The other one was quicker: its call was the answer.
         }
         if !self.reachable(host, peer) {
+            self.turned_away(host, peer);
             return self.input(host, Input::ConnectFailed(peer));
         }
         let (to, me) = (self.index[&peer], self.hosts[host].id);
@@ -84,6 +89,26 @@ impl Cluster {
         self.input(host, Input::Connected(peer));
         if self.hosts[to].links.get(&me) == Some(&link) {
             self.input(to, Input::Connected(me));
+        }
+    }
+
+    /// A call that came to nothing: a removed node that calls where it is known as such is told so.
+    fn turned_away(&mut self, host: usize, peer: NodeId) {
+        let me = self.hosts[host].id;
+        if self.answers(host, peer) && self.hosts[host].allowed.contains(&peer) {
+            let to = self.index[&peer];
+            if !self.hosts[to].allowed.contains(&me) && self.hosts[to].former.contains(&me) {
+                self.input(to, Input::FormerMember(me));
+            }
+        }
+    }
+
+    /// What a removed node is told; lost if the way is cut. Nothing that it says is heard.
+    pub(crate) fn farewell(&mut self, host: usize, to: NodeId, events: Vec<Vec<u8>>) {
+        let target = self.index[&to];
+        if !events.is_empty() && self.passes(host, target) {
+            let (from, after) = (self.hosts[host].id, self.latency() * 2);
+            self.at(after, target, Happening::Input(Input::Farewell { from, events }));
         }
     }
 

@@ -11,6 +11,7 @@ use node::{CommandId, Effect, Input, Outcome, Seq};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use wire::Message;
 
 use crate::author::{Author, name};
 use crate::host::Host;
@@ -239,7 +240,8 @@ impl Cluster {
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
         let Founding { cluster, log, ids } = found(seed, nodes, &mut alice, &bob);
-        let mut hosts: Vec<Host> = ids.iter().map(|id| Host::new(*id)).collect();
+        let signer = |n: usize| Author::new(seed32(seed, 0x0d, n as u64)).signer();
+        let mut hosts: Vec<Host> = ids.iter().enumerate().map(|(n, id)| Host::new(*id, signer(n))).collect();
         for host in &mut hosts {
             host.disk.clone_from(&log);
         }
@@ -382,7 +384,12 @@ impl Cluster {
                 self.hosts[host].unsynced.push((seq, records));
                 self.at(self.settings.sync, host, Happening::Synced(seq));
             }
-            Effect::Send { to, message } => self.send(host, to, message),
+            Effect::Send { to, message } => {
+                if self.hosts[host].lies && matches!(message, Message::Records { .. }) {
+                    self.send_lies(host, to);
+                }
+                self.send(host, to, message);
+            }
             Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
             Effect::Connect { node, .. } => self.dial(host, node),
             Effect::Disconnect(peer) => {
@@ -402,7 +409,9 @@ impl Cluster {
                 let message = self.with_names(&notice.message);
                 self.tell(format!("n{} {}{about}: {message}", host + 1, notice.kind));
             }
-            Effect::Roster { nodes, .. } => {
+            Effect::Farewell { to, events } => self.farewell(host, to, events),
+            Effect::Roster { nodes, former, .. } => {
+                self.hosts[host].former = former;
                 let gone: Vec<NodeId> = self.hosts[host].allowed.difference(&nodes).copied().collect();
                 self.hosts[host].allowed = nodes;
                 for peer in gone {

@@ -60,7 +60,11 @@ pub struct Node {
     pub(crate) links: BTreeMap<NodeId, Link>,
     /// Removed nodes whose link is closed then.
     pub(crate) farewells: BTreeMap<NodeId, Time>,
+    /// Removed nodes that were given a farewell at the gate, and when; forgotten soon.
+    pub(crate) told: BTreeMap<NodeId, Time>,
     pub(crate) records: Records,
+    /// Members that brought a record that its node has not signed, and when that was told.
+    pub(crate) forgers: BTreeMap<NodeId, Time>,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
     /// Whether new work may be taken: somebody was caught up with, or nobody is there.
@@ -83,8 +87,8 @@ pub struct Node {
     /// Since when its documents stand elsewhere than its record says.
     pub(crate) heads_moved: Option<Time>,
     pub(crate) removed: bool,
-    /// How many nodes and users the shell was told last.
-    pub(crate) told_roster: Option<(usize, usize)>,
+    /// How many nodes, users and removed nodes the shell was told last.
+    pub(crate) told_roster: Option<(usize, usize, usize)>,
     /// Other nodes whose work counted as running when it was looked at last.
     pub(crate) alive: BTreeSet<NodeId>,
     /// Other nodes whose records counted as their present word then.
@@ -157,7 +161,9 @@ impl Node {
             membership,
             links: BTreeMap::new(),
             farewells: BTreeMap::new(),
+            told: BTreeMap::new(),
             records: Records::new(config.me),
+            forgers: BTreeMap::new(),
             count: 0,
             published_at: None,
             settled: false,
@@ -207,6 +213,8 @@ impl Node {
             Input::Connected(peer) => self.on_connected(peer),
             Input::ConnectFailed(peer) => self.on_connect_failed(peer),
             Input::Disconnected(peer) => self.on_disconnected(peer),
+            Input::FormerMember(node) => self.on_former_member(node),
+            Input::Farewell { from, events } => self.on_farewell(from, &events),
             Input::Started { container, pid } => self.on_started(container, pid),
             Input::StartFailed { container, here_only, reason } => {
                 self.on_start_failed(container, here_only, reason);
@@ -255,6 +263,7 @@ impl Node {
         };
         consider(self.membership.next_wake());
         consider(self.next_link_wake());
+        consider(self.next_farewell_wake());
         consider(self.next_sync_wake());
         consider(self.next_container_wake());
         consider(self.next_publish_wake());

@@ -10,7 +10,7 @@ use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
-use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
+use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
 use runtime::{Runtime, RuntimeError};
 use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
@@ -29,6 +29,10 @@ const OFFERED_PERCENT: u64 = 90;
 
 /// Processes offered where the operator says nothing: far below any kernel's limit.
 const PIDS_OFFERED: u64 = 4_096;
+
+/// How long a peer that learns of its node's removal can still be asked about it. One that is started
+/// after that says it at once.
+const REMOVED_SHOWN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Bytes of events that are synced together: well below what one append takes, since one batch more
 /// may come on top.
@@ -88,6 +92,16 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The node was removed, and nothing of it runs any more.
+    #[error("node `{node}` was removed from cluster `{cluster}` {told}; nothing of it runs here any more")]
+    Removed {
+        /// The node's name.
+        node: model::Name,
+        /// The cluster's name.
+        cluster: String,
+        /// By whom and when.
+        told: String,
+    },
     /// The system.
     #[error("{what}")]
     System {
@@ -118,8 +132,8 @@ pub fn measured_capacity() -> Capacity {
     }
 }
 
-/// Runs the peer of a prepared data folder until it is told to end, or its node was removed and
-/// nothing of it runs any more. Containers go on.
+/// Runs the peer of a prepared data folder until it is told to end; its containers go on. Ends with
+/// [`RunError::Removed`] when its node was removed and nothing of it runs any more.
 pub fn run(dir: &Path) -> Result<(), RunError> {
     let data = DataDir::open(dir)?;
     let _lock = data.lock()?;
@@ -215,6 +229,10 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             addresses,
             labels: config.labels.clone(),
             capacity: config.capacity.unwrap_or_else(measured_capacity),
+            signer: Signer::new({
+                let key = key.clone();
+                move |bytes| key.sign(bytes)
+            }),
             seed: *key.derive(&format!("skerry-core-{generation}")),
             timings: Timings::default(),
             #[cfg(not(feature = "sabotage"))]
@@ -251,13 +269,15 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     // Nobody to tell outside of systemd.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
-    until_told_to_end(&mind).await?;
-    tracing::info!("the peer ends; its containers go on");
+    let ended = until_told_to_end(&mind).await;
+    if ended.is_ok() {
+        tracing::info!("the peer ends; its containers go on");
+    }
     mind.stop().await;
     endpoint.close().await;
     drop(tokio::task::spawn_blocking(move || thread.join()).await);
     drop(std::fs::remove_file(data.socket()));
-    Ok(())
+    ended
 }
 
 /// Ends at a signal, or when the node was removed and has stopped its containers.
@@ -266,19 +286,37 @@ async fn until_told_to_end(mind: &Mind) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(system("signals cannot be waited for"))?;
     let mut int = signal(SignalKind::interrupt()).map_err(system("signals cannot be waited for"))?;
     let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    let removed = |node: &Node| node.is_removed();
+    // Removed before this start: whoever started it reads why, and nobody has anything to ask.
+    let mut shown_until = mind.query(removed).await.unwrap_or(false).then(Instant::now);
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = look.tick() => {
-                let done = mind.query(|node| node.is_removed() && node.mine().is_empty()).await;
-                if done.unwrap_or(true) {
-                    tracing::info!("this node was removed from the cluster and nothing of it runs");
-                    return Ok(());
+                // A mind that does not answer is gone, and the peer with it.
+                let Ok(end) = mind.query(removal).await else { return Ok(()) };
+                if let Some(end) = end
+                    && Instant::now() >= *shown_until.get_or_insert_with(|| Instant::now() + REMOVED_SHOWN)
+                {
+                    return Err(end);
                 }
             }
         }
     }
+}
+
+/// What the peer ends with when its node was removed and nothing of it runs any more.
+fn removal(node: &Node) -> Option<RunError> {
+    if !node.is_removed() || !node.mine().is_empty() {
+        return None;
+    }
+    let roster = node.documents().roster();
+    Some(RunError::Removed {
+        node: node.config().name.clone(),
+        cluster: roster.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        told: node.removal_of(&node.config().me).map(|it| it.told()).unwrap_or_default(),
+    })
 }
 
 /// The Unix socket; one that a dead peer left is replaced, since the lock shows that it is dead.
@@ -347,6 +385,18 @@ async fn forward_events(mut events: mpsc::Receiver<transport::Event>, mind: Mind
                 tracing::info!(?node, reason, "link is down");
                 Input::Disconnected(node)
             }
+            transport::Event::FormerMember { node } => Input::FormerMember(node),
+            transport::Event::Farewell { from, bytes } => match wire::decode(&bytes) {
+                Ok(wire::Message::Events { events, .. }) => Input::Farewell { from, events },
+                Ok(_) => {
+                    tracing::warn!(?from, "a farewell that holds no events was dropped");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(?from, error = chain(&error), "a farewell was dropped");
+                    continue;
+                }
+            },
             transport::Event::Datagram { from, bytes } => Input::Datagram { from, bytes: bytes.to_vec() },
             transport::Event::Frame { from, bytes } => match wire::decode(&bytes) {
                 Ok(message) => Input::Received { from, message },

@@ -83,29 +83,41 @@ impl Mind {
     }
 }
 
+/// Who may speak to this peer, and who might once.
+#[derive(Debug, Default)]
+struct Keys {
+    nodes: BTreeSet<NodeId>,
+    users: BTreeSet<UserId>,
+    former: BTreeSet<NodeId>,
+}
+
 /// Who may speak to this peer; read at every handshake.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    inner: RwLock<(BTreeSet<NodeId>, BTreeSet<UserId>)>,
+    inner: RwLock<Keys>,
 }
 
 impl Roster {
-    fn set(&self, nodes: BTreeSet<NodeId>, users: BTreeSet<UserId>) {
-        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (nodes, users);
+    fn set(&self, keys: Keys) {
+        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys;
     }
 
-    fn read<T>(&self, with: impl FnOnce(&(BTreeSet<NodeId>, BTreeSet<UserId>)) -> T) -> T {
+    fn read<T>(&self, with: impl FnOnce(&Keys) -> T) -> T {
         with(&self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
 impl transport::Gate for Roster {
     fn node_allowed(&self, node: &NodeId) -> bool {
-        self.read(|(nodes, _)| nodes.contains(node))
+        self.read(|keys| keys.nodes.contains(node))
+    }
+
+    fn node_former(&self, node: &NodeId) -> bool {
+        self.read(|keys| keys.former.contains(node))
     }
 
     fn user_allowed(&self, user: &UserId) -> bool {
-        self.read(|(_, users)| users.contains(user))
+        self.read(|keys| keys.users.contains(user))
     }
 
     fn joining_allowed(&self) -> bool {
@@ -241,6 +253,7 @@ impl Thread {
             }
             Effect::Connect { node, addresses } => self.hands.endpoint.connect(node, addresses),
             Effect::Disconnect(node) => self.hands.endpoint.disconnect(node),
+            Effect::Farewell { to, events } => self.farewell(to, events),
             Effect::Start { container, claim } => self.hands.keeper.start(container, claim),
             Effect::Stop(container) => self.hands.keeper.stop(container),
             Effect::Remove(container) => self.hands.keeper.remove(container),
@@ -252,8 +265,8 @@ impl Thread {
                 }
             }
             Effect::Notice(notice) => self.hands.notices.add(wall_ms(), &notice),
-            Effect::Roster { nodes, users } => {
-                self.hands.roster.set(nodes.clone(), users);
+            Effect::Roster { nodes, users, former } => {
+                self.hands.roster.set(Keys { nodes: nodes.clone(), users, former });
                 for gone in self.nodes.difference(&nodes) {
                     self.hands.endpoint.revoked(*gone);
                 }
@@ -263,6 +276,23 @@ impl Thread {
                 tracing::trace!(?time, reason, "wake");
                 self.wake = Some(time);
             }
+        }
+    }
+
+    /// No events are no words: the call is closed without any.
+    fn farewell(&self, to: NodeId, events: Vec<Vec<u8>>) {
+        let words = if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            wire::encode(&wire::Message::Events { events, more: false })
+        };
+        let words = words.unwrap_or_else(|error| {
+            // The core bounds them; those that do not fit are a bug of ours.
+            tracing::error!(%error, ?to, "a farewell was too large to send");
+            Vec::new()
+        });
+        if let Err(error) = self.hands.endpoint.farewell(to, Bytes::from(words)) {
+            tracing::error!(%error, ?to, "a farewell was not sent");
         }
     }
 

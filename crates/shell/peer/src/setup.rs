@@ -95,6 +95,14 @@ pub enum InitError {
     Genesis(#[from] document::InsertError),
 }
 
+impl InitError {
+    /// Whether the folder is a node's already, and so can become no other's.
+    pub fn is_taken(&self) -> bool {
+        let Self::Folder { source, .. } = self else { return false };
+        matches!(source.downcast_ref(), Some(store::CreateError::AlreadyPrepared { .. }))
+    }
+}
+
 /// Why a further node could not be prepared. The folder may be used for another try, with the same
 /// key, so that a token that was used on the way still serves.
 #[derive(Debug, thiserror::Error)]

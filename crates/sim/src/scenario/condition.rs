@@ -33,6 +33,8 @@ pub enum Condition {
     Refused(String),
     /// What ran there at the last `remember` runs still: the same processes.
     Undisturbed(Vec<usize>),
+    /// Those peers know that their nodes were removed, and nothing at all runs on them.
+    Removed(Vec<usize>),
 }
 
 /// What conditions look back to.
@@ -88,6 +90,10 @@ impl Condition {
                 let now: BTreeSet<_> = cluster.processes().into_iter().collect();
                 past.remembered.iter().filter(|(host, ..)| on.contains(host)).all(|it| now.contains(it))
             }
+            Self::Removed(on) => on.iter().all(|host| {
+                cluster.node(*host).is_some_and(node::Node::is_removed)
+                    && cluster.running(*host).next().is_none()
+            }),
         }
     }
 }
@@ -123,6 +129,7 @@ impl fmt::Display for Condition {
             Self::Accepted(disks) => write!(f, "the change is accepted, on {disks} disks or more"),
             Self::Refused(code) => write!(f, "the change is refused ({code})"),
             Self::Undisturbed(on) => write!(f, "what was remembered on {} runs untouched", Names(on)),
+            Self::Removed(on) => write!(f, "{} know that they were removed and run nothing", Names(on)),
         }
     }
 }

@@ -139,6 +139,7 @@ pub(super) struct Expect {
     pub(super) accepted: Option<Accepted>,
     pub(super) refused: Option<Text>,
     pub(super) undisturbed: Option<Nodes>,
+    pub(super) removed: Option<Nodes>,
 }
 
 #[derive(Debug, Deserialize)]

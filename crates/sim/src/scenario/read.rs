@@ -348,6 +348,9 @@ impl Reader<'_> {
         if let Some(nodes) = raw.undisturbed {
             conditions.push(Condition::Undisturbed(self.some(&nodes)?));
         }
+        if let Some(nodes) = raw.removed {
+            conditions.push(Condition::Removed(self.some(&nodes)?));
+        }
         if let Some(it) = raw.accepted {
             conditions.push(Condition::Accepted(it.disks));
         }
