@@ -12,7 +12,7 @@ use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
 use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
 use runtime::{Runtime, RuntimeError};
-use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
+use store::{DataDir, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
 
@@ -62,9 +62,6 @@ pub enum RunError {
         /// Whose the folder is.
         expected: model::NodeId,
     },
-    /// The start counter.
-    #[error(transparent)]
-    Generation(#[from] GenerationError),
     /// The journal.
     #[error("the journal cannot be used; nothing was changed")]
     Journal(#[from] JournalError),
@@ -137,10 +134,18 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
             "the end of the journal was cut off by a crash; nothing acknowledged is lost"
         );
     }
+    if journal.is_mended() {
+        tracing::warn!(
+            mark = %data.journal().join("mark").display(),
+            start = journal.opening(),
+            "half of the journal's mark could not be read, and was written anew: a power cut, or damage to \
+             the disk; nothing acknowledged is lost"
+        );
+    }
+    let generation = journal.opening();
     let images = Arc::new(ImageStore::open(data.images())?);
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
     let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
-    let generation = data.next_generation()?;
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)

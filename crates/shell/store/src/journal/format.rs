@@ -141,7 +141,8 @@ impl Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) cluster: ClusterId,
-    /// Counts the marks: the higher of the two slots is the one that counts.
+    /// Counts the marks: the higher of the two slots is the one that counts. It is also what openings
+    /// are numbered by, so it never goes back.
     pub(super) commit: u64,
     /// The segment that holds the end.
     pub(super) segment: u64,
@@ -183,14 +184,15 @@ impl Mark {
         (self.commit % 2) * SLOT_BYTES as u64
     }
 
-    /// The newer of the slots that can be read. One that cannot is what a power cut leaves.
-    pub(super) fn newest(bytes: &[u8; MARK_BYTES]) -> Result<Self, Bad> {
+    /// The newer of the slots that can be read, and whether both can. One that cannot is what a power
+    /// cut leaves, or damage.
+    pub(super) fn newest(bytes: &[u8; MARK_BYTES]) -> Result<(Self, bool), Bad> {
         let (first, second) = bytes.split_at(SLOT_BYTES);
         match (Self::decode(first, 0), Self::decode(second, 1)) {
-            (Ok(a), Ok(b)) => Ok(if a.commit > b.commit { a } else { b }),
+            (Ok(a), Ok(b)) => Ok((if a.commit > b.commit { a } else { b }, true)),
             // A newer release's mark counts even beside one of ours: it is the later.
             (Err(Bad::Newer(version)), _) | (_, Err(Bad::Newer(version))) => Err(Bad::Newer(version)),
-            (Ok(mark), Err(Bad::Damaged(_))) | (Err(Bad::Damaged(_)), Ok(mark)) => Ok(mark),
+            (Ok(mark), Err(Bad::Damaged(_))) | (Err(Bad::Damaged(_)), Ok(mark)) => Ok((mark, false)),
             (Err(Bad::Damaged(_)), Err(Bad::Damaged(_))) => {
                 Err(Bad::Damaged("neither of its slots can be read"))
             }
