@@ -22,7 +22,13 @@ pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
         None => default_dir()?,
     };
     tracing_to_stderr();
-    ::peer::run(&dir).map_err(|error| CliError::from_error("peer", &error))
+    ::peer::run(&dir).map_err(|error| {
+        let said = CliError::from_error("peer", &error);
+        match error.hint() {
+            Some(hint) => said.hint(hint),
+            None => said,
+        }
+    })
 }
 
 /// Traces of the daemon: `SKERRY_LOG` says which, `SKERRY_LOG_FORMAT=json` in which form.

@@ -35,6 +35,9 @@ pub(super) const SLOT_BYTES: usize = 512;
 /// Bytes of the mark.
 pub(super) const MARK_BYTES: usize = 2 * SLOT_BYTES;
 
+/// Marks of a journal's life: more than a disk can write, and counting on from there never overflows.
+const COMMIT_MAX: u64 = 1 << 62;
+
 const SEGMENT_MAGIC: [u8; 8] = *b"SKRYJRNL";
 const MARK_MAGIC: [u8; 8] = *b"SKRYMARK";
 
@@ -173,6 +176,9 @@ impl Mark {
         let mut reader = unseal(bytes, MARK_MAGIC)?;
         let cluster = ClusterId::from_bytes(reader.take());
         let [commit, segment, length, count] = [(); 4].map(|()| reader.u64());
+        if commit > COMMIT_MAX {
+            return Err(Bad::Damaged("its number is out of range"));
+        }
         if commit % 2 != slot {
             return Err(Bad::Damaged("it is in the other slot's place"));
         }

@@ -48,7 +48,7 @@ const _: fn() = || {
 /// Why the journal could not be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// There is no journal. `DataDir::create` makes one, so it was taken away.
+    /// There is no journal. A prepared folder has one, so it was taken away.
     #[error("there is no journal at `{}`", dir.display())]
     Missing {
         /// Its folder.
