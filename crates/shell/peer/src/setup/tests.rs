@@ -7,11 +7,13 @@
 mod disk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use document::event::TokenGrant;
 use identity::JoinToken;
 use model::TokenId;
+use store::faults::{FaultyFs, Operation};
 use store::{Journal, SEGMENT_BYTES};
 
 use self::disk::{Fate, PowerDisk};
@@ -26,8 +28,12 @@ const DIR: &str = "/deep/data";
 const NOW_MS: i64 = 1_000;
 
 fn options(name: &str) -> NodeOptions {
+    options_at(Path::new(DIR), name)
+}
+
+fn options_at(dir: &Path, name: &str) -> NodeOptions {
     NodeOptions {
-        dir: DIR.into(),
+        dir: dir.to_owned(),
         name: name.parse().unwrap(),
         listen: "127.0.0.1:7440".parse().unwrap(),
         advertise: Vec::new(),
@@ -46,7 +52,11 @@ fn fs_of(disk: &PowerDisk) -> Arc<dyn Fs> {
 }
 
 fn init_at(disk: &PowerDisk, name: &str) -> Result<Initialised, InitError> {
-    init_on(&fs_of(disk), &options(name), &"shop".parse().unwrap(), &"ada".parse().unwrap(), &user())
+    init_in(&fs_of(disk), Path::new(DIR), name)
+}
+
+fn init_in(fs: &Arc<dyn Fs>, dir: &Path, name: &str) -> Result<Initialised, InitError> {
+    init_on(fs, &options_at(dir, name), &"shop".parse().unwrap(), &"ada".parse().unwrap(), &user())
 }
 
 fn fates(salt: u64) -> Vec<Fate> {
@@ -73,7 +83,11 @@ enum Left {
 }
 
 fn left(disk: &PowerDisk) -> Left {
-    match DataDir::open_with(disk, Path::new(DIR)) {
+    left_in(disk, Path::new(DIR))
+}
+
+fn left_in(fs: &dyn Fs, dir: &Path) -> Left {
+    match DataDir::open_with(fs, dir) {
         Ok(_) => Left::Prepared,
         Err(OpenError::HalfPrepared { .. }) => Left::Draft,
         Err(OpenError::NotPrepared { .. }) => Left::Nothing,
@@ -82,18 +96,26 @@ fn left(disk: &PowerDisk) -> Left {
 }
 
 fn key(disk: &PowerDisk) -> Option<KeyPair> {
-    let path = DataDir::key_in(Path::new(DIR));
-    let found = disk.read(&path, KEY_FILE_BYTES_MAX).ok()?;
+    key_in(disk, Path::new(DIR))
+}
+
+fn key_in(fs: &dyn Fs, dir: &Path) -> Option<KeyPair> {
+    let path = DataDir::key_in(dir);
+    let found = fs.read(&path, KEY_FILE_BYTES_MAX).ok()?;
     Some(KeyPair::parse(&path, found.mode, found.bytes).unwrap())
 }
 
-/// The events of a prepared folder, which is whole: one node's, of one cluster.
 fn events(disk: &PowerDisk, context: &str) -> Vec<Vec<u8>> {
-    let data = DataDir::open_with(disk, Path::new(DIR)).unwrap_or_else(|error| panic!("{context}: {error}"));
-    assert_eq!(key(disk).unwrap().node_id(), data.format().node, "{context}");
-    let settings = disk.content(&Path::new(DIR).join(DataDir::SETTINGS));
+    events_in(&fs_of(disk), Path::new(DIR), context)
+}
+
+/// The events of a prepared folder, which is whole: one node's, of one cluster.
+fn events_in(fs: &Arc<dyn Fs>, dir: &Path, context: &str) -> Vec<Vec<u8>> {
+    let data = DataDir::open_with(&**fs, dir).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(key_in(&**fs, dir).unwrap().node_id(), data.format().node, "{context}");
+    let settings = fs.read(&dir.join(DataDir::SETTINGS), 10_000).unwrap().bytes;
     toml::from_str::<Config>(std::str::from_utf8(&settings).unwrap()).unwrap();
-    let opened = Journal::open_with(fs_of(disk), &data.journal(), data.format().cluster, SEGMENT_BYTES);
+    let opened = Journal::open_with(Arc::clone(fs), &data.journal(), data.format().cluster, SEGMENT_BYTES);
     let (_, recovered) = opened.unwrap_or_else(|error| panic!("{context}: {error}"));
     assert_eq!(recovered.torn_bytes, 0, "{context}");
     let mut documents = Documents::new(data.format().cluster);
@@ -102,7 +124,7 @@ fn events(disk: &PowerDisk, context: &str) -> Vec<Vec<u8>> {
     }
     let roster = documents.roster();
     assert_eq!(roster.nodes[&data.format().node].name, data.format().name, "{context}");
-    let names: BTreeSet<String> = disk.names(Path::new(DIR)).unwrap().into_iter().collect();
+    let names: BTreeSet<String> = fs.names(dir).unwrap().into_iter().collect();
     assert!(!names.iter().any(|name| name.contains("draft")), "{context}: {names:?}");
     recovered.records
 }
@@ -110,6 +132,7 @@ fn events(disk: &PowerDisk, context: &str) -> Vec<Vec<u8>> {
 #[test]
 fn init_that_a_power_cut_meets_anywhere_leaves_a_finished_folder_or_can_be_repeated() {
     let mut seen: BTreeMap<Left, u32> = BTreeMap::new();
+    let mut states = Vec::new();
     for operation in 0.. {
         let disk = PowerDisk::new();
         disk.cut_at(operation);
@@ -121,6 +144,9 @@ fn init_that_a_power_cut_meets_anywhere_leaves_a_finished_folder_or_can_be_repea
             after.power_cut(fate);
             let (state, before) = (left(&after), key(&after));
             *seen.entry(state).or_default() += 1;
+            if matches!(fate, Fate::Kept) {
+                states.push(state);
+            }
             assert!(!done || state == Left::Prepared, "{context}: what was told as done is gone");
             assert_eq!(before.is_some(), state != Left::Nothing, "{context}");
             if state != Left::Prepared {
@@ -145,6 +171,9 @@ fn init_that_a_power_cut_meets_anywhere_leaves_a_finished_folder_or_can_be_repea
             break;
         }
     }
+    // From step to step it goes forward, through each state once.
+    states.dedup();
+    assert_eq!(states, [Left::Nothing, Left::Draft, Left::Prepared]);
     assert!(seen[&Left::Nothing] > 20 && seen[&Left::Draft] > 80 && seen[&Left::Prepared] > 5, "{seen:?}");
 }
 
@@ -185,6 +214,43 @@ fn a_second_power_cut_while_init_is_repeated_changes_nothing_of_that() {
         }
     }
     assert!(cuts > 100, "only {cuts} second cuts");
+}
+
+#[test]
+fn init_whose_nth_operation_fails_can_be_repeated_when_the_disk_is_well_again() {
+    // The machine's own file system: a failed write has written half, as on a full disk.
+    let operations =
+        [Operation::Create, Operation::Write, Operation::Sync, Operation::Rename, Operation::SyncDir];
+    for operation in operations {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::Other] {
+            for passes in 0.. {
+                let context = format!("{operation:?} {passes} fails with {kind}");
+                let temp = tempfile::TempDir::new().unwrap();
+                let dir = temp.path().join("data");
+                let faulty = FaultyFs::new();
+                let fs: Arc<dyn Fs> = Arc::new(faulty.clone());
+                faulty.fail(operation, passes, 1, kind);
+                let first = init_in(&fs, &dir, "kiosk");
+                faulty.clear();
+                let (state, before) = (left_in(&*fs, &dir), key_in(&*fs, &dir));
+                match (&first, state) {
+                    (Ok(_), Left::Prepared) => {
+                        assert!(passes > 2, "{context}: it did not strike");
+                        break;
+                    }
+                    // All is there but the certainty that it lasts.
+                    (Err(_), Left::Prepared) => assert_eq!(operation, Operation::SyncDir, "{context}"),
+                    (Err(_), Left::Nothing | Left::Draft) => {
+                        let made = init_in(&fs, &dir, "kiosk");
+                        let made = made.unwrap_or_else(|error| panic!("{context}: {error:?}"));
+                        assert!(before.is_none_or(|before| before.node_id() == made.node), "{context}");
+                    }
+                    (Ok(_), _) => panic!("{context}: told as done, and it is not"),
+                }
+                assert_eq!(events_in(&fs, &dir, &context).len(), 1, "{context}");
+            }
+        }
+    }
 }
 
 /// A cluster of one node, as its peer knows it, and a token for one more.
