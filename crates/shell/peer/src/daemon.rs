@@ -12,7 +12,7 @@ use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
 use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
 use runtime::{Runtime, RuntimeError};
-use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
+use store::{DataDir, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
 
@@ -22,6 +22,7 @@ use crate::containers::{Keeper, chain, scan};
 use crate::images::Fetcher;
 use crate::mind::{Batch, Hands, Mind, Roster, door, wall_ms};
 use crate::notices::Notices;
+use crate::room::Room;
 
 /// Of what the machine has, the part that is offered to containers: the rest is for the system and
 /// the peer itself.
@@ -66,9 +67,6 @@ pub enum RunError {
         /// Whose the folder is.
         expected: model::NodeId,
     },
-    /// The start counter.
-    #[error(transparent)]
-    Generation(#[from] GenerationError),
     /// The journal.
     #[error("the journal cannot be used; nothing was changed")]
     Journal(#[from] JournalError),
@@ -112,6 +110,26 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// What a person can do about it, where the words alone do not say so.
+    pub fn hint(&self) -> Option<&'static str> {
+        // Never a backup: an older journal counts starts, and lacks events, that others know of.
+        let damaged = matches!(
+            self,
+            Self::Journal(
+                JournalError::Corrupted { .. }
+                    | JournalError::Empty { .. }
+                    | JournalError::Missing { .. }
+                    | JournalError::Swapped { .. }
+            )
+        );
+        damaged.then_some(
+            "this node cannot go on from its folder: remove it on another node with `skerry node rm`, and \
+             join anew with an empty folder; do not put an older copy of the journal in its place",
+        )
+    }
+}
+
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
@@ -137,6 +155,7 @@ pub fn measured_capacity() -> Capacity {
 pub fn run(dir: &Path) -> Result<(), RunError> {
     let data = DataDir::open(dir)?;
     let _lock = data.lock()?;
+    let room = Arc::new(Room::begin(dir, data.reserve()));
     let config = Config::read(dir)?;
     let key = KeyPair::load(&data.key())?;
     let expected = data.format().node;
@@ -151,10 +170,18 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
             "the end of the journal was cut off by a crash; nothing acknowledged is lost"
         );
     }
+    if journal.is_mended() {
+        tracing::warn!(
+            mark = %data.journal().join("mark").display(),
+            start = journal.opening(),
+            "half of the journal's mark could not be read, and was written anew: a power cut, or damage to \
+             the disk; nothing acknowledged is lost"
+        );
+    }
+    let generation = journal.opening();
     let images = Arc::new(ImageStore::open(data.images())?);
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
     let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
-    let generation = data.next_generation()?;
     // One thread: what blocks goes to the pool, what thinks is the mind's, and the rest is too little
     // to share. With more, each message wakes a second thread that finds nothing left to do, which is
     // most of what an idle peer costs.
@@ -173,6 +200,7 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
         images,
         runtime,
         generation,
+        room,
     }))
 }
 
@@ -185,10 +213,11 @@ struct Opened {
     images: Arc<ImageStore>,
     runtime: Arc<Runtime>,
     generation: u64,
+    room: Arc<Room>,
 }
 
 async fn serve(opened: Opened) -> Result<(), RunError> {
-    let Opened { data, config, key, journal, records, images, runtime, generation } = opened;
+    let Opened { data, config, key, journal, records, images, runtime, generation, room } = opened;
     let started = Instant::now();
     let (containers, strange) = scan(&runtime)?;
     #[cfg(feature = "sabotage")]
@@ -254,17 +283,18 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
 
     let peer = Arc::new(Peer {
         mind: mind.clone(),
-        notices,
+        notices: Arc::clone(&notices),
         images,
         runtime,
         endpoint: endpoint.clone(),
         name: name.to_string(),
-        degraded: Vec::new(),
+        room: Arc::clone(&room),
     });
     let router = api::router(Arc::clone(&peer));
     tokio::spawn(forward_events(events, mind.clone()));
     tokio::spawn(serve_incoming(incoming, router.clone(), Arc::clone(&peer)));
     tokio::spawn(serve_socket(socket, router));
+    tokio::spawn(room.watch(notices));
     tracing::info!(node = %name, address = %local, socket = %data.socket().display(), "the peer runs");
     // Nobody to tell outside of systemd.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));

@@ -258,4 +258,10 @@ impl RuntimeError {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
+
+    /// Whether there was no room for it.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup::{self, Group, Layout};
 use crate::client::{self, ExecControl, ExecRequest, ExecSession, read_line_bounded};
+use crate::container;
 use crate::error::{Errno, RuntimeError, StartError};
 use crate::files;
 use crate::protocol::{REPLY_B_MAX, Reply, Report, Request, line};
@@ -122,6 +123,15 @@ impl Runtime {
                 self.await_rest(&path, id)?;
             }
             Err(error) => return Err(RuntimeError::file("make the folder", path)(error)),
+        }
+        let written = files::write_durable(&path, files::SPEC, spec);
+        if !written.as_ref().is_err_and(RuntimeError::is_disk_full) {
+            return written;
+        }
+        // What the last run wrote is room on a full disk, and no start keeps it.
+        for folder in container::FOLDERS {
+            let folder = path.join(folder);
+            files::remove_tree(&folder).map_err(RuntimeError::file("remove", &folder))?;
         }
         files::write_durable(&path, files::SPEC, spec)
     }

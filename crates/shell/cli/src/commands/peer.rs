@@ -29,7 +29,13 @@ pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
                 dir.display()
             ))
             .exit(Exit::Removed),
-        _ => CliError::from_error("peer", &error),
+        _ => {
+            let said = CliError::from_error("peer", &error);
+            match error.hint() {
+                Some(hint) => said.hint(hint),
+                None => said,
+            }
+        }
     })
 }
 
