@@ -41,6 +41,7 @@ mod runtime;
 mod spec;
 mod supervisor;
 mod sys;
+mod users;
 
 pub use client::{ExecControl, ExecRequest, ExecSession};
 pub use error::{Errno, RuntimeError, StartError};
@@ -48,3 +49,4 @@ pub use record::{ExecExit, ExitRecord, Found, Running, State, Stats};
 pub use runtime::{Runtime, Started};
 pub use spec::{ContainerSpec, Limits, LogLimits, PublishedPort, SPEC_VERSION, SpecProblem};
 pub use supervisor::{SUPERVISOR_ARG, supervisor_main};
+pub use users::UserNamespaces;
