@@ -12,7 +12,7 @@ mod root;
 pub(crate) mod seccomp;
 mod user;
 
-pub(crate) use overlay::make_mapped;
+pub(crate) use overlay::{Mapped, make_mapped};
 
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -188,6 +188,9 @@ fn settle(birth: &Birth<'_>) -> Result<(), StartError> {
     sys::close_all_but(&keep).map_err(StartError::kernel("close the supervisor's files"))?;
     sys::block_signals().map_err(StartError::kernel("block signals"))?;
     sys::blank_command_line().map_err(StartError::kernel("hide the command line"))?;
+    // What needs no user comes first: meanwhile the supervisor maps them and makes the overlay.
+    sys::loopback_up().map_err(StartError::kernel("put the loopback up"))?;
+    nix::unistd::sethostname(&birth.spec.hostname).map_err(StartError::kernel("set the host name"))?;
     let mut overlay = None;
     if birth.users.have_namespace() {
         overlay = wait_for(pipes.go.as_fd(), GO_MAPPED)?;
@@ -204,8 +207,6 @@ fn settle(birth: &Birth<'_>) -> Result<(), StartError> {
 
     let degraded = |what: String| tell(pipes.lines.as_fd(), &ChildLine::Degraded(what));
     root::enter(birth, overlay, &degraded)?;
-    sys::loopback_up().map_err(StartError::kernel("put the loopback up"))?;
-    nix::unistd::sethostname(&birth.spec.hostname).map_err(StartError::kernel("set the host name"))?;
 
     // Making the root takes a while, and so does the placing; they go on at the same time.
     wait_for(pipes.go.as_fd(), GO_PLACED)?;

@@ -9,16 +9,17 @@
 //! The overlay is mounted by the supervisor then, since in its own user namespace the container could
 //! not read the whiteouts that root has written.
 
+use std::ffi::{CStr, CString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::error::StartError;
+use crate::error::{Errno, StartError};
 use crate::sys::{self, NewMount};
 
 /// The folders of one container's file system, in its own folder.
@@ -29,7 +30,7 @@ pub(super) const MERGED: &str = "root";
 
 const NONE: Option<&str> = None;
 
-fn step<E: Into<crate::error::Errno>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
+fn step<E: Into<Errno>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError {
     StartError::rootfs(what)
 }
 
@@ -49,11 +50,15 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
 }
 
-/// The container's own two folders, seen as from a root of their own. The kernel wants both in one mount.
-fn apart(dir: &Path) -> io::Result<(OwnedFd, OwnedFd)> {
-    let own = sys::clone_mount(open(dir)?.as_fd())?;
-    let of_own = |name: &str| open(Path::new(&format!("/proc/self/fd/{}/{name}", own.as_raw_fd())));
-    Ok((of_own(UPPER)?, of_own(WORK)?))
+/// Whether both are the same folder of the same file system.
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+    let id = |fd| nix::sys::stat::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino));
+    Ok(id(one)? == id(other)?)
+}
+
+/// A path to what is open.
+fn by_number(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
 impl Layers {
@@ -74,34 +79,53 @@ impl Layers {
         Ok(Self { lower, upper: own(UPPER)?, work: own(WORK)?, userxattr })
     }
 
-    /// Shows the layers as the user namespace `users` knows their owners. They are mounts of their own
-    /// then, attached nowhere.
-    fn map(&mut self, paths: &[PathBuf], users: BorrowedFd<'_>) -> Result<(), StartError> {
+    /// Shows the layers as the user namespace `users` knows their owners. Returns the mounts that do so,
+    /// attached nowhere: one for each folder that has layers in it, see [`Mapped`].
+    fn map(&mut self, paths: &[PathBuf], users: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, StartError> {
+        let mut folders: Vec<(PathBuf, OwnedFd)> = Vec::new();
+        let mut single = Vec::new();
         for (layer, path) in self.lower.iter_mut().zip(paths) {
-            *layer = sys::clone_mount(layer.as_fd())
-                .and_then(|mount| sys::map_ids(mount.as_fd(), users).map(|()| mount))
-                .map_err(step(format!("mapping the owners in the layer {}", path.display())))?;
+            let mapped = (|| {
+                let mapped = |folder: &OwnedFd| {
+                    let mount = sys::clone_mount(folder.as_fd())?;
+                    sys::map_ids(mount.as_fd(), users).map(|()| mount)
+                };
+                if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+                    if folders.iter().all(|(there, _)| there != folder) {
+                        folders.push((folder.to_owned(), mapped(&open(folder)?)?));
+                    }
+                    let (_, mount) =
+                        folders.iter().find(|(there, _)| there == folder).expect("it was just added");
+                    match open(&by_number(mount).join(name)) {
+                        Ok(found) if is_same(&found, layer)? => return Ok(found),
+                        // A link, or a mount of its own, is something else in there.
+                        _ => {}
+                    }
+                }
+                let mount = mapped(layer)?;
+                single.push(mount.try_clone()?);
+                Ok(mount)
+            })();
+            *layer = mapped
+                .map_err(step::<io::Error>(format!("mapping the owners in the layer {}", path.display())))?;
         }
-        Ok(())
-    }
-
-    /// The same without a place in the host's tree: the kernel shows a container the paths of what its
-    /// root is made of, and they are none of its business. `dir` holds the folders on top.
-    fn apart(&self, dir: &Path) -> io::Result<Self> {
-        let lower =
-            self.lower.iter().map(|layer| sys::clone_mount(layer.as_fd())).collect::<Result<_, _>>()?;
-        let (upper, work) = apart(dir)?;
-        Ok(Self { lower, upper, work, userxattr: self.userxattr })
+        Ok(folders.into_iter().map(|(_, mount)| mount).chain(single).collect())
     }
 
     /// The overlay as a mount that is attached nowhere. [`is_unknown`] when this kernel cannot do that.
     fn stack(&self) -> io::Result<OwnedFd> {
         let overlay = NewMount::new(c"overlay")?;
+        // In words rather than as descriptors: the kernel shows the container what it was told here, and
+        // would look the host's paths up for a descriptor.
+        let text = |key: &CStr, folder: &OwnedFd| {
+            let path = CString::new(by_number(folder).into_os_string().into_vec())?;
+            overlay.text(key, &path)
+        };
         for layer in &self.lower {
-            overlay.file(c"lowerdir+", layer.as_fd())?;
+            text(c"lowerdir+", layer)?;
         }
-        overlay.file(c"upperdir", self.upper.as_fd())?;
-        overlay.file(c"workdir", self.work.as_fd())?;
+        text(c"upperdir", &self.upper)?;
+        text(c"workdir", &self.work)?;
         // The upper layer is thrown away with the container, so syncing it wears flash out for nothing.
         overlay.flag(c"volatile")?;
         if self.userxattr {
@@ -113,7 +137,7 @@ impl Layers {
     /// The overlay at `target`, in words that every kernel understands. They fit a page for as many
     /// layers as a container may have.
     fn stack_at(&self, target: &Path) -> Result<(), StartError> {
-        let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let name = |fd: &OwnedFd| by_number(fd).display().to_string();
         let lower: Vec<String> = self.lower.iter().map(name).collect();
         let (upper, work) = (name(&self.upper), name(&self.work));
         let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
@@ -132,17 +156,27 @@ impl Layers {
     }
 }
 
-/// Whether the kernel does not know the way that was tried: layers by descriptor, and layers in mounts
-/// that are attached nowhere, came with Linux 6.15.
+/// Whether the kernel does not know the way that was tried: layers one by one came with Linux 6.8,
+/// layers in mounts that are attached nowhere with 6.15.
 fn is_unknown(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EBADF))
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+}
+
+/// An overlay whose layers are mapped.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    /// Attached nowhere.
+    pub(crate) overlay: OwnedFd,
+    /// No longer needed. Their closing waits for every processor, milliseconds on a busy machine, so it
+    /// can wait itself.
+    pub(crate) spent: Vec<OwnedFd>,
 }
 
 /// For a container that knows the layers' owners as they are: makes the overlay in the mount namespace
 /// of this process, and returns a mount that is attached nowhere.
 pub(super) fn make(dir: &Path, lower: &[PathBuf], userxattr: bool) -> Result<OwnedFd, StartError> {
     let layers = Layers::open(dir, lower, userxattr)?;
-    match layers.apart(dir).and_then(|layers| layers.stack()) {
+    match layers.stack() {
         Err(error) if is_unknown(&error) => {
             let target = dir.join(MERGED);
             layers.stack_at(&target)?;
@@ -158,39 +192,36 @@ pub(crate) fn make_mapped(
     dir: &Path,
     lower: &[PathBuf],
     users: BorrowedFd<'_>,
-) -> Result<OwnedFd, StartError> {
+) -> Result<Mapped, StartError> {
     let mut layers = Layers::open(dir, lower, false)?;
-    layers.map(lower, users)?;
-    let stacked = apart(dir).and_then(|(upper, work)| Layers { upper, work, ..layers }.stack());
-    match stacked {
+    let spent = layers.map(lower, users)?;
+    match layers.stack() {
         Err(error) if is_unknown(&error) => make_in_private(dir, lower, users),
-        done => done.map_err(step("mounting the overlay")),
+        done => done.map(|overlay| Mapped { overlay, spent }).map_err(step("mounting the overlay")),
     }
 }
 
 /// Older kernels want the layers' mounts attached somewhere, so the supervisor leaves the host's mount
 /// namespace for one of its own. Mounts that the host takes away vanish in there too.
-fn make_in_private(dir: &Path, lower: &[PathBuf], users: BorrowedFd<'_>) -> Result<OwnedFd, StartError> {
+fn make_in_private(dir: &Path, lower: &[PathBuf], users: BorrowedFd<'_>) -> Result<Mapped, StartError> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE))
         .map_err(StartError::kernel("make a mount namespace for the supervisor"))?;
     let mut layers = Layers::open(dir, lower, false)?;
-    layers.map(lower, users)?;
+    let spent = layers.map(lower, users)?;
     let target = dir.join(MERGED);
-    let path = std::ffi::CString::new(target.as_os_str().as_bytes()).map_err(|_| StartError::Rootfs {
-        step: "naming the root".into(),
-        source: crate::error::Errno(libc::EINVAL),
-    })?;
+    let path = CString::new(target.as_os_str().as_bytes())
+        .map_err(|_| step("naming the root")(Errno(libc::EINVAL)))?;
     // One on top of the other: only their descriptors are used.
-    for layer in &layers.lower {
-        sys::move_mount(layer.as_fd(), &path).map_err(step("attaching a layer"))?;
+    for mount in &spent {
+        sys::move_mount(mount.as_fd(), &path).map_err(step("attaching the layers"))?;
     }
     layers.stack_at(&target)?;
     let overlay = lift(&target)?;
-    for _ in &layers.lower {
-        umount2(&target, MntFlags::MNT_DETACH).map_err(step("detaching a layer"))?;
+    for _ in &spent {
+        umount2(&target, MntFlags::MNT_DETACH).map_err(step("detaching the layers"))?;
     }
-    Ok(overlay)
+    Ok(Mapped { overlay, spent })
 }
 
 /// Takes the mount at `target` away from there.

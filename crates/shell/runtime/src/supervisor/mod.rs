@@ -66,6 +66,7 @@ pub fn supervisor_main(args: &[OsString]) -> i32 {
     };
     // A peer that died meanwhile finds the container by itself.
     let heard = report(&started).is_ok();
+    live.spent.clear();
     sys::trim_memory();
     match life::run(&mut live) {
         Ok(()) => 0,

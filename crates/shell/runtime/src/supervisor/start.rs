@@ -56,6 +56,8 @@ pub(super) struct Live {
     pub(super) socket: UnixListener,
     pub(super) descriptors: (u64, u64),
     pub(super) users: Users,
+    /// To be closed when the start has been told.
+    pub(super) spent: Vec<OwnedFd>,
     /// Held until the process ends.
     pub(super) _lock: File,
 }
@@ -239,6 +241,7 @@ struct Parts {
     socket: UnixListener,
     descriptors: (u64, u64),
     users: Users,
+    spent: Vec<OwnedFd>,
     lock: File,
 }
 
@@ -267,6 +270,7 @@ impl Parts {
             socket: self.socket,
             descriptors: self.descriptors,
             users: self.users,
+            spent: self.spent,
             _lock: self.lock,
         }
     }
@@ -327,13 +331,15 @@ fn go(
     drop(birth);
 
     let mut door = Door::Process;
+    let mut spent = Vec::new();
     if users.have_namespace() {
         users::map(number, users)?;
         if users.are_rootless() {
             door = Door::open(number)?;
         }
-        let overlay = users::overlay(number, users, dir, spec)?;
-        say(&go_write, container::GO_MAPPED, overlay.as_ref())?;
+        let mapped = users::overlay(number, users, dir, spec)?;
+        say(&go_write, container::GO_MAPPED, mapped.as_ref().map(|it| &it.overlay))?;
+        spent = mapped.map_or_else(Vec::new, |it| it.spent);
     }
     for group in attempt.groups.iter().filter(|group| group.version == 1) {
         let action = format!("place the container in {}", group.path.display());
@@ -367,6 +373,7 @@ fn go(
         socket,
         descriptors,
         users,
+        spent,
         lock,
     })
 }

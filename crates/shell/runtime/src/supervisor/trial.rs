@@ -94,7 +94,7 @@ fn accompany(
 ) -> Result<(), StartError> {
     users::map(pid, users)?;
     let overlay = users::overlay(pid, users, dir, spec)?;
-    say(go, container::GO_MAPPED, overlay.as_ref())?;
+    say(go, container::GO_MAPPED, overlay.as_ref().map(|it| &it.overlay))?;
     say(go, container::GO_PLACED, None)?;
     let mut missing = Vec::new();
     hear(lines, &mut missing)?;

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, fchown};
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
 
-use crate::container;
+use crate::container::{self, Mapped};
 use crate::error::StartError;
 use crate::files;
 use crate::spec::ContainerSpec;
@@ -63,7 +63,7 @@ pub(super) fn overlay(
     users: Users,
     dir: &Path,
     spec: &ContainerSpec,
-) -> Result<Option<OwnedFd>, StartError> {
+) -> Result<Option<Mapped>, StartError> {
     let Users::Mapped(_) = users else { return Ok(None) };
     let namespace = fs::File::open(format!("/proc/{pid}/ns/user"))
         .map_err(StartError::kernel("open the container's user namespace"))?;

@@ -18,7 +18,7 @@ const CLOEXEC: c_uint = 1;
 
 /// Kinds of fsconfig.
 const SET_FLAG: c_uint = 0;
-const SET_FD: c_uint = 5;
+const SET_STRING: c_uint = 1;
 const CREATE: c_uint = 6;
 
 /// Attributes of a mount.
@@ -101,26 +101,26 @@ impl NewMount {
         check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), CLOEXEC) }).map(|fd| Self(own(fd)))
     }
 
-    fn configure(&self, kind: c_uint, key: Option<&CStr>, aux: RawFd) -> io::Result<()> {
-        let (key, value) = (key.map_or(ptr::null(), CStr::as_ptr), ptr::null::<u8>());
-        // SAFETY: null or a terminated string that lives on, as `kind` demands; and plain numbers.
-        check(unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), kind, key, value, aux) })
-            .map(drop)
+    fn configure(&self, kind: c_uint, key: Option<&CStr>, value: Option<&CStr>) -> io::Result<()> {
+        let pointer = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
+        let (key, value) = (pointer(key), pointer(value));
+        // SAFETY: null or terminated strings that live on, as `kind` demands; and plain numbers.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, self.0.as_raw_fd(), kind, key, value, 0) }).map(drop)
     }
 
     /// An option without value.
     pub(crate) fn flag(&self, key: &CStr) -> io::Result<()> {
-        self.configure(SET_FLAG, Some(key), 0)
+        self.configure(SET_FLAG, Some(key), None)
     }
 
-    /// An option that is a file or folder.
-    pub(crate) fn file(&self, key: &CStr, value: BorrowedFd<'_>) -> io::Result<()> {
-        self.configure(SET_FD, Some(key), value.as_raw_fd())
+    /// An option with a value of at most 255 bytes.
+    pub(crate) fn text(&self, key: &CStr, value: &CStr) -> io::Result<()> {
+        self.configure(SET_STRING, Some(key), Some(value))
     }
 
     /// The mount, attached nowhere, in which no device works.
     pub(crate) fn mount(self) -> io::Result<OwnedFd> {
-        self.configure(CREATE, None, 0)?;
+        self.configure(CREATE, None, None)?;
         let (flags, attributes) = (CLOEXEC, MOUNT_ATTR_NODEV);
         // SAFETY: plain numbers.
         check(unsafe { libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), flags, attributes) }).map(own)
