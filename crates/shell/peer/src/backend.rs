@@ -34,6 +34,7 @@ pub(crate) struct Peer {
     pub(crate) endpoint: Endpoint,
     pub(crate) name: String,
     pub(crate) room: Arc<Room>,
+    pub(crate) degraded: Vec<String>,
 }
 
 fn stopping(_: Stopping) -> Failure {
@@ -104,7 +105,8 @@ fn refused_image(error: &image::ImageError, body: &mut impl std::io::Read) -> Fa
 
 impl Backend for Peer {
     async fn status(&self) -> Result<Status, Failure> {
-        let degraded = self.room.full().into_iter().collect();
+        let mut degraded = self.degraded.clone();
+        degraded.extend(self.room.full());
         self.ask(|node| rows::status(node, degraded)).await
     }
 

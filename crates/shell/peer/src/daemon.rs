@@ -11,7 +11,7 @@ use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
 use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
-use runtime::{Runtime, RuntimeError};
+use runtime::{Runtime, RuntimeError, UserNamespaces};
 use store::{DataDir, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
@@ -181,7 +181,9 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
     let generation = journal.opening();
     let images = Arc::new(ImageStore::open(data.images())?);
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
-    let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
+    let runtime = Runtime::new(data.containers(), exe)?;
+    let user_namespaces = runtime.try_user_namespaces(&data.images());
+    let runtime = Arc::new(runtime.with_user_namespaces(user_namespaces));
     // One thread: what blocks goes to the pool, what thinks is the mind's, and the rest is too little
     // to share. With more, each message wakes a second thread that finds nothing left to do, which is
     // most of what an idle peer costs.
@@ -230,6 +232,13 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
         notices.add(wall_ms(), &node::Notice { kind: "container-strange", about: None, message });
     }
 
+    let degraded = missing(runtime.user_namespaces());
+    for message in &degraded {
+        tracing::warn!(message, "containers have less than they should");
+        let message = message.clone();
+        notices.add(wall_ms(), &node::Notice { kind: "node-degraded", about: None, message });
+    }
+
     let roster = Arc::new(Roster::default());
     let gate: Arc<dyn transport::Gate> = Arc::clone(&roster) as _;
     let socket = listen(&data.socket())?;
@@ -242,8 +251,13 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     };
 
     let (mind, letterbox) = door();
-    let keeper =
-        Keeper::new(Arc::clone(&runtime), Arc::clone(&images), mind.clone(), config.cgroup_parent.clone());
+    let keeper = Keeper::new(
+        Arc::clone(&runtime),
+        Arc::clone(&images),
+        mind.clone(),
+        Arc::clone(&notices),
+        config.cgroup_parent.clone(),
+    );
     for found in &containers {
         if found.state.is_ok() {
             keeper.adopt(found.container);
@@ -289,6 +303,7 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
         endpoint: endpoint.clone(),
         name: name.to_string(),
         room: Arc::clone(&room),
+        degraded,
     });
     let router = api::router(Arc::clone(&peer));
     tokio::spawn(forward_events(events, mind.clone()));
@@ -308,6 +323,16 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     drop(tokio::task::spawn_blocking(move || thread.join()).await);
     drop(std::fs::remove_file(data.socket()));
     ended
+}
+
+/// What every container of this node lacks, in words.
+fn missing(user_namespaces: &UserNamespaces) -> Vec<String> {
+    match user_namespaces {
+        UserNamespaces::Used => Vec::new(),
+        UserNamespaces::Refused { why } => vec![format!(
+            "containers run without a user namespace, their root is root of this machine: {why}; see `skerry doctor`"
+        )],
+    }
 }
 
 /// Ends at a signal, or when the node was removed and has stopped its containers.

@@ -92,7 +92,9 @@ pub enum StartError {
         user: String,
     },
     /// The user exists but cannot be taken on.
-    #[error("user `{user}` cannot be used: without root only user 0 of a container is known to the host")]
+    #[error(
+        "user `{user}` cannot be used: a container has users and groups 0 to 65535, and without root only user 0"
+    )]
     UserRefused {
         /// As it was asked for.
         user: String,
