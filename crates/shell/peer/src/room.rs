@@ -155,7 +155,6 @@ mod tests {
     use super::*;
 
     /// Runs `f` in a folder on a file system of 16 MiB that its thread alone sees. Needs root.
-    #[expect(clippy::print_stdout, reason = "what is not tested is said loudly")]
     fn on_small_disk(f: impl FnOnce(&Path) + Send) {
         if !nix::unistd::geteuid().is_root() {
             println!("\n*** NOT TESTED: mounting a small file system needs root ***\n");
@@ -196,7 +195,7 @@ mod tests {
             let room = Room::begin(dir, reserve.clone());
             assert_eq!((room.reserved(), room.free().unwrap().free_b), (0, kept));
             assert!(room.full().unwrap().contains("is full (512 KiB are left)"), "{:?}", room.full());
-            std::fs::write(dir.join("container"), [0; 40_960]).unwrap();
+            std::fs::write(dir.join("container"), vec![0; 40_960]).unwrap();
             room.take_back().unwrap();
             assert_eq!((room.reserved(), room.free().unwrap().free_b), (kept - 40_960, 0));
             // Room: all of it is kept again.
