@@ -146,3 +146,63 @@ fn wanted(total_b: u64) -> u64 {
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// Runs `f` in a folder on a file system of 16 MiB that its thread alone sees. Needs root.
+    fn on_small_disk(f: impl FnOnce(&Path) + Send) {
+        if !nix::unistd::geteuid().is_root() {
+            println!("\n*** NOT TESTED: mounting a small file system needs root ***\n");
+            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "in CI nothing may stay untested");
+            return;
+        }
+        let temp = tempfile::TempDir::new().unwrap();
+        let dir = temp.path();
+        let run = move || {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("size=16m")).unwrap();
+            f(dir);
+        };
+        // The thread's mounts end with the thread.
+        std::thread::scope(|scope| scope.spawn(run).join()).unwrap();
+    }
+
+    fn fill(dir: &Path) {
+        let mut file = OpenOptions::new().append(true).create(true).open(dir.join("fill")).unwrap();
+        while file.write(&BLOCK).is_ok() {}
+    }
+
+    #[test]
+    fn room_is_kept_given_up_at_a_start_on_a_full_disk_and_taken_back_as_far_as_there_is_any() {
+        on_small_disk(|dir| {
+            let reserve = dir.join("reserve");
+            let room = Room::begin(dir, reserve.clone());
+            assert_eq!(room.full(), None);
+            room.take_back().unwrap();
+            let kept = std::fs::metadata(&reserve).unwrap().len();
+            assert_eq!(kept, (16 << 20) / RESERVE_PART);
+            assert_eq!(Room::begin(dir, reserve.clone()).reserved(), kept, "a disk with room keeps it");
+            fill(dir);
+            assert!(room.full().unwrap().contains(" is full (0 KiB are left)"), "{:?}", room.full());
+            // A start.
+            let room = Room::begin(dir, reserve.clone());
+            assert_eq!((room.reserved(), room.free().unwrap().free_b), (0, kept));
+            assert!(room.full().unwrap().contains("is full (512 KiB are left)"), "{:?}", room.full());
+            std::fs::write(dir.join("container"), vec![0; 40_960]).unwrap();
+            room.take_back().unwrap();
+            assert_eq!((room.reserved(), room.free().unwrap().free_b), (kept - 40_960, 0));
+            // Room: all of it is kept again.
+            std::fs::remove_file(dir.join("fill")).unwrap();
+            assert_eq!(room.full(), None);
+            room.take_back().unwrap();
+            assert_eq!(room.reserved(), kept);
+        });
+    }
+}
