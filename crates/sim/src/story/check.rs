@@ -100,8 +100,8 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
 /// Whether anybody knows that this node was removed.
 fn is_removed(cluster: &Cluster, host: usize) -> bool {
     let id = cluster.id(host);
-    let nodes = (0..cluster.len()).filter_map(|other| cluster.node(other));
-    nodes.into_iter().any(|node| node.documents().roster().removed.contains_key(&id))
+    let mut nodes = (0..cluster.len()).filter_map(|other| cluster.node(other));
+    nodes.any(|node| node.documents().roster().removed.contains_key(&id))
 }
 
 /// Machines whose nodes are members.
