@@ -73,8 +73,12 @@ impl Cluster {
             let replica = &entry.claim.replica;
             let key = (replica.namespace.clone(), replica.deployment.clone());
             entry.stop_asked = true;
-            entry.surplus =
-                it.node.as_ref().and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
+            entry.surplus = it
+                .node
+                .as_ref()
+                .filter(|node| !node.is_removed())
+                .and_then(|node| node.desired().get(&key))
+                .is_some_and(|desired| {
                     desired.deployment.incarnation == replica.incarnation
                         && replica.ordinal < desired.deployment.replicas.count
                 });

@@ -196,7 +196,13 @@ impl Node {
 
     pub(crate) fn on_persisted(&mut self, seq: Seq) {
         self.synced = self.synced.max(seq);
-        self.refusing = None;
+        if self.refusing.take().is_some() {
+            // Whoever was asked last may lack what others have: one that was removed, say.
+            for to in self.push_targets(None) {
+                let positions = self.all_positions();
+                self.after_sync(Effect::Send { to, message: positions });
+            }
+        }
         self.catch_up_at = None;
         while self.at_journal.front().is_some_and(|(at, _)| *at <= self.synced) {
             self.at_journal.pop_front();

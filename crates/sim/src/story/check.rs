@@ -40,17 +40,19 @@ pub struct Took {
 
 /// Heals, starts and frees everything, and holds what follows against the rules.
 pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
-    let all: Vec<usize> = (0..cluster.len()).collect();
+    let hosts: Vec<usize> = (0..cluster.len()).collect();
     cluster.set_loss(0);
     cluster.set_start_failures(0);
-    for host in &all {
+    for host in &hosts {
         cluster.disk_full(*host, false);
     }
     cluster.heal();
     cluster.guard_copies();
-    for host in &all {
+    for host in &hosts {
         start(cluster, *host);
     }
+    // What anybody knows now, everybody hears of.
+    let (out, all): (Vec<usize>, Vec<usize>) = hosts.iter().partition(|host| is_removed(cluster, **host));
     let begin = cluster.now();
     cluster.tell("calm");
 
@@ -62,6 +64,12 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
             || format!("plans differ {AGREED_WITHIN:?} after documents were level: {}", plans(cluster)),
         )?;
     let agreed = level + agreed;
+    for host in out {
+        let knows = |cluster: &Cluster| cluster.node(host).is_some_and(node::Node::is_removed);
+        cluster.run_until(AGREED_WITHIN, knows).ok_or_else(|| {
+            format!("n{} was removed and does not know it {AGREED_WITHIN:?} after plans were equal", host + 1)
+        })?;
+    }
     let step = Duration::from_millis(100);
     while let Err(why) = at_rest(cluster) {
         if cluster.now().since(begin) > AT_REST_WITHIN {
@@ -89,6 +97,18 @@ pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
     Ok(Took { level, agreed, at_rest: at_rest_after })
 }
 
+/// Whether anybody knows that this node was removed.
+fn is_removed(cluster: &Cluster, host: usize) -> bool {
+    let id = cluster.id(host);
+    let mut nodes = (0..cluster.len()).filter_map(|other| cluster.node(other));
+    nodes.any(|node| node.documents().roster().removed.contains_key(&id))
+}
+
+/// Machines whose nodes are members.
+fn members(cluster: &Cluster) -> impl Iterator<Item = usize> + '_ {
+    (0..cluster.len()).filter(|host| !is_removed(cluster, *host))
+}
+
 fn plans(cluster: &Cluster) -> String {
     let of = |host: usize| {
         let node = cluster.node(host)?;
@@ -103,7 +123,11 @@ fn kept_promises(cluster: &Cluster) -> Result<(), String> {
         return Err(violation.clone());
     }
     for acked in cluster.acked() {
-        for host in 0..cluster.len() {
+        // What a removed node alone has on disk is heard by nobody any more.
+        if acked.durable_on == 1 && is_removed(cluster, acked.host) {
+            continue;
+        }
+        for host in members(cluster) {
             let here = cluster.node(host).is_some_and(|node| node.documents().contains(acked.event));
             if !here {
                 return Err(format!(
@@ -141,6 +165,9 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
         let leaving = |it: &node::Mine| matches!(it.phase, node::Phase::Stopping | node::Phase::Removing);
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
             return Err(format!("n{} is stopping a container", host + 1));
+        }
+        if is_removed(cluster, host) && cluster.containers(host).next().is_some() {
+            return Err(format!("n{} was removed and has containers", host + 1));
         }
         for (_, container) in cluster.containers(host) {
             let claim = &container.claim;
@@ -191,7 +218,7 @@ fn no_room(cluster: &Cluster, replica: &ReplicaId) -> Result<(), String> {
     let key = (replica.namespace.clone(), replica.deployment.clone());
     let desired = node.desired().get(&key).ok_or("a plan for a deployment that is not there")?;
     let asked = desired.deployment.resources.as_capacity();
-    match (0..cluster.len()).find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
+    match members(cluster).find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
         Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),
     }

@@ -54,6 +54,8 @@ pub enum Action {
     StartAll,
     /// A disk fills or has room again.
     DiskFull(usize, bool),
+    /// Alice removes the second node through the first, which may be the same.
+    RemoveNode(usize, usize),
     /// A program ends by itself; which of those that run is drawn from this number.
     Crash(u64),
 }
@@ -188,6 +190,10 @@ impl Dice {
     }
 }
 
+/// Stories in which a node is removed, in a hundred. One node: what only a removed one knows of another's
+/// removal is lost with it.
+const REMOVAL_PERCENT: u32 = 30;
+
 /// Kinds of actions that have a weight of their own.
 const KINDS: usize = 15;
 
@@ -236,7 +242,15 @@ impl Story {
         };
         let count = 6 + dice.below(30);
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
-        let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
+        let mut steps: Vec<Step> = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
+        // Drawn apart: with or without a removal, all else of a seed is the same.
+        let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 2)));
+        if dice.chance(REMOVAL_PERCENT) {
+            // Never n1, whose word the checks take for what is wanted.
+            let (through, gone) = (dice.below(nodes), 1 + dice.below(nodes - 1));
+            let step = Step { after: Duration::ZERO, action: Action::RemoveNode(through, gone) };
+            steps.insert(1 + dice.below(steps.len()), step);
+        }
         Self { seed, nodes, settings, skews_ms, steps }
     }
 }

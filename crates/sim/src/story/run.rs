@@ -131,6 +131,11 @@ fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
                 }
             }
         }
+        Action::RemoveNode(through, gone) => {
+            if cluster.state(*through) == HostState::Up {
+                cluster.remove_node(*through, *gone);
+            }
+        }
         Action::Heal => cluster.heal(),
         Action::PowerOff(host) => {
             if cluster.state(*host) != HostState::PowerOff {
