@@ -5,21 +5,20 @@
 #![allow(clippy::print_stdout, reason = "what it measures is its output")]
 
 use std::ffi::OsString;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use runtime::{ContainerSpec, Limits, LogLimits, Runtime, SPEC_VERSION, SUPERVISOR_ARG, supervisor_main};
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|arg| arg == SUPERVISOR_ARG) {
-        // In the supervisor's own words: the process's exit code.
-        #[allow(clippy::exit, reason = "this is the end of main")]
-        std::process::exit(supervisor_main(&args));
+        return ExitCode::from(u8::try_from(supervisor_main(&args)).unwrap_or(u8::MAX));
     }
     let (Some(image), Some(n)) = (args.get(1), args.get(2).and_then(|n| n.to_str()?.parse::<u32>().ok()))
     else {
         println!("usage: starts IMAGE N");
-        return;
+        return ExitCode::FAILURE;
     };
     let dir = tempfile::tempdir().expect("a folder for containers");
     let exe = std::env::current_exe().expect("the path of this program");
@@ -51,4 +50,5 @@ fn main() {
         runtime.remove(&spec.id).expect("it is removed");
         println!("{:.3} {:.3}", started.as_secs_f64() * 1e3, began.elapsed().as_secs_f64() * 1e3);
     }
+    ExitCode::SUCCESS
 }

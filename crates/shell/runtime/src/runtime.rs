@@ -187,7 +187,7 @@ impl Runtime {
         files::write_volatile(path, files::IDS, &ids).map_err(|error| StartError::Supervisor {
             problem: format!(
                 "{error}: {}",
-                std::error::Error::source(&error).map_or("".into(), ToString::to_string)
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
             ),
         })
     }

@@ -21,7 +21,7 @@ pub(crate) const IDS: u32 = 1 << 16;
 /// namespaces (up to 600,100,000), and aligned, so that an id shows its range in hexadecimal.
 const IDS_FIRST: u32 = 0x4000_0000;
 
-/// How many ranges there are. They end below 0x7000_0000, where systemd-nsresourced begins, and below
+/// How many ranges there are. They end below `0x7000_0000`, where systemd-nsresourced begins, and below
 /// 2^31, from where on programs take ids for negative. All of them lie in what systemd sets aside for
 /// containers, so no ordinary user is in there.
 const RANGES: u32 = 0x3000 - 1;

@@ -87,7 +87,7 @@ pub(super) fn enter(
     folder("/sys")?;
     match mount(Some("sysfs"), "/sys", Some("sysfs"), HARMLESS | MsFlags::MS_RDONLY, NONE) {
         Err(nix::errno::Errno::EPERM) if birth.users.are_rootless() => {
-            degraded("no /sys: the kernel refuses it".into())
+            degraded("no /sys: the kernel refuses it".into());
         }
         done => done.map_err(step("mounting /sys"))?,
     }

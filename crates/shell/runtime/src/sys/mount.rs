@@ -9,9 +9,9 @@ use libc::{c_int, c_uint};
 
 use super::{check, own};
 
-/// Of open_tree: a copy instead of the mount itself.
+/// Of `open_tree`: a copy instead of the mount itself.
 const OPEN_TREE_CLONE: c_int = 1;
-/// Of move_mount: the source is the descriptor itself.
+/// Of `move_mount`: the source is the descriptor itself.
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 4;
 /// Of fsopen and fsmount: exec closes the descriptor.
 const CLOEXEC: c_uint = 1;
@@ -25,7 +25,7 @@ const CREATE: c_uint = 6;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
-/// The arguments of mount_setattr, as the kernel lays them out (version 0, 32 bytes).
+/// The arguments of `mount_setattr`, as the kernel lays them out (version 0, 32 bytes).
 #[repr(C)]
 struct MountAttr {
     set: u64,
