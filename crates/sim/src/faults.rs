@@ -1,6 +1,6 @@
 //! What a test does to a cluster: switches, cuts, and events handed in as the CLI does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use document::Documents;
 use model::{EventId, ImageRecord};
@@ -63,8 +63,8 @@ impl Cluster {
             cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
-            labels: BTreeMap::new(),
-            capacity: settings.capacity,
+            labels: it.labels.clone(),
+            capacity: it.offers.unwrap_or(settings.capacity),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
             sabotage: settings

@@ -7,7 +7,9 @@
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
+//! - `doom`: programs that end by themselves.
 //! - `author`: users who sign events, as the CLI does.
+//! - `join`: machines that are let in while the cluster runs.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `scenario`: stories that people write, and their transcripts.
 //!
@@ -18,8 +20,10 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod doom;
 mod faults;
 mod host;
+mod join;
 mod kernel;
 mod look;
 mod net;

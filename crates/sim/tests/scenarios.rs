@@ -1,9 +1,13 @@
 //! Every scenario in `simulations/`, against the transcript that is committed beside it.
-//! `UPDATE_TRANSCRIPTS=1` writes them anew.
+//! `UPDATE_TRANSCRIPTS=1` writes them anew; `SCENARIO=name` runs one.
 
 use std::path::{Path, PathBuf};
 
 use sim::scenario::{ReadError, Scenario};
+
+/// Seeds beside its own that each scenario runs with: enough to see that its own is not a lucky one. A
+/// change of the core is run with some hundreds.
+const OTHER_SEEDS: u64 = 2;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../simulations")
@@ -18,50 +22,117 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-#[test]
-#[allow(clippy::disallowed_methods, reason = "the core is handed its files; this test reads and writes them")]
-fn every_scenario_runs_twice_alike_and_as_its_transcript_says() {
-    let update = std::env::var("UPDATE_TRANSCRIPTS").is_ok_and(|it| it == "1");
-    let files = files();
-    assert!(files.len() >= 6, "{files:?}");
-    let mut wrong = Vec::new();
-    for file in &files {
-        let name = format!("simulations/{}", file.file_name().unwrap().to_str().unwrap());
-        let text = std::fs::read_to_string(file).unwrap();
-        let scenario = match Scenario::read(&name, &text) {
-            Ok(scenario) => scenario,
-            Err(error) => {
-                wrong.push(error.to_string());
-                continue;
-            }
-        };
-        let once = match scenario.run() {
-            Ok(transcript) => transcript,
-            Err(error) => {
-                wrong.push(error.to_string());
-                continue;
-            }
-        };
-        assert_eq!(once, scenario.run().unwrap(), "{name}: the second run differs");
-        let beside = file.with_extension("txt");
-        if update {
-            std::fs::write(&beside, &once.text).unwrap();
-            continue;
-        }
-        let committed = std::fs::read_to_string(&beside).unwrap_or_default();
-        if committed != once.text {
-            let line = committed.lines().zip(once.text.lines()).position(|(a, b)| a != b);
-            let at = line.unwrap_or_else(|| committed.lines().count().min(once.text.lines().count()));
-            wrong.push(format!(
-                "{name}: the transcript differs from line {}:\n  committed: {}\n  now:       {}\n\
-                 If that is right, UPDATE_TRANSCRIPTS=1 writes it anew.",
-                at + 1,
-                committed.lines().nth(at).unwrap_or("(nothing)"),
-                once.text.lines().nth(at).unwrap_or("(nothing)"),
-            ));
+fn name_of(file: &Path) -> String {
+    format!("simulations/{}", file.file_name().unwrap().to_str().unwrap())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
+fn asked(what: &str) -> Option<String> {
+    std::env::var(what).ok()
+}
+
+fn number(what: &str, usual: u64) -> u64 {
+    asked(what).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{what}={text} is no number")))
+}
+
+/// Every scenario, or that of `SCENARIO=name`.
+fn scenarios() -> Vec<(PathBuf, Scenario)> {
+    let only = asked("SCENARIO");
+    let wanted = |file: &PathBuf| only.as_ref().is_none_or(|it| file.file_stem().unwrap() == it.as_str());
+    let read = |file: PathBuf| {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let scenario = Scenario::read(&name_of(&file), &text).unwrap_or_else(|error| panic!("{error}"));
+        (file, scenario)
+    };
+    files().into_iter().filter(wanted).map(read).collect()
+}
+
+#[allow(clippy::disallowed_methods, reason = "each scenario runs in one thread; the test runs several")]
+fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(work)
+}
+
+/// Does some work on every processor; the results, in any order.
+fn in_parallel<T: Send + 'static, R: Send + 'static>(of: Vec<T>, work: fn(T) -> R) -> Vec<R> {
+    let todo = std::sync::Arc::new(std::sync::Mutex::new(of));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let start = |_| {
+        let todo = std::sync::Arc::clone(&todo);
+        let next = move || todo.lock().expect("panics are caught below").pop();
+        spawn(move || std::iter::from_fn(next).map(work).collect::<Vec<_>>())
+    };
+    let threads: Vec<_> = (0..threads).map(start).collect();
+    threads.into_iter().flat_map(|thread| thread.join().expect("panics are caught in each run")).collect()
+}
+
+/// Runs a scenario; a panic in it is a failure like any other.
+fn run(scenario: &Scenario) -> Result<String, String> {
+    let ran = std::panic::catch_unwind(|| scenario.run());
+    match ran {
+        Ok(Ok(transcript)) => Ok(transcript.text),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+            Err(format!("{}: panicked: {}", scenario.file, text.unwrap_or_default()))
         }
     }
+}
+
+/// Holds a scenario against the transcript beside it; what is wrong, if anything is.
+#[allow(clippy::disallowed_methods, reason = "the core is handed its files; this test reads and writes them")]
+fn compare((file, scenario): (PathBuf, Scenario)) -> Option<String> {
+    let name = name_of(&file);
+    let begun = std::time::Instant::now();
+    let now = match run(&scenario) {
+        Ok(text) => text,
+        Err(error) => return Some(error),
+    };
+    println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
+    let beside = file.with_extension("txt");
+    if asked("UPDATE_TRANSCRIPTS").is_some_and(|it| it == "1") {
+        std::fs::write(&beside, &now).unwrap();
+    }
+    // A transcript that is committed was another run of the same seed: both must be alike.
+    let committed = std::fs::read_to_string(&beside).unwrap_or_default();
+    if committed == now {
+        return None;
+    }
+    let line = committed.lines().zip(now.lines()).position(|(a, b)| a != b);
+    let at = line.unwrap_or_else(|| committed.lines().count().min(now.lines().count()));
+    Some(format!(
+        "{name}: the transcript differs from line {}:\n  committed: {}\n  now:       {}\n\
+         If that is right, UPDATE_TRANSCRIPTS=1 writes it anew.",
+        at + 1,
+        committed.lines().nth(at).unwrap_or("(nothing)"),
+        now.lines().nth(at).unwrap_or("(nothing)"),
+    ))
+}
+
+#[test]
+fn every_scenario_runs_as_its_transcript_says() {
+    let wrong: Vec<String> = in_parallel(scenarios(), compare).into_iter().flatten().collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// `SCENARIO_SEEDS=N` runs so many of each, `SCENARIO_FROM=S` from that seed on.
+#[test]
+fn what_a_scenario_expects_does_not_hang_on_its_seed() {
+    let (from, count) = (number("SCENARIO_FROM", 1_000), number("SCENARIO_SEEDS", OTHER_SEEDS));
+    let other = |(_, scenario): &(PathBuf, Scenario), seed| Scenario { seed, ..scenario.clone() };
+    let all = scenarios();
+    let runs = all.iter().flat_map(|it| (from..from + count).map(move |seed| other(it, seed))).collect();
+    let one = |it: Scenario| run(&it).err().map(|error| format!("seed {}: {error}", it.seed));
+    let mut wrong: Vec<String> = in_parallel(runs, one).into_iter().flatten().collect();
+    wrong.sort();
+    let heads: Vec<&str> = wrong.iter().filter_map(|it| it.lines().next()).collect();
+    assert!(wrong.is_empty(), "{} runs failed:\n{}\nthe first:\n{}", wrong.len(), heads.join("\n"), wrong[0]);
+}
+
+#[test]
+fn a_scenario_runs_twice_alike() {
+    let (_, scenario) = scenarios().swap_remove(0);
+    assert_eq!(run(&scenario), run(&scenario));
 }
 
 #[test]
