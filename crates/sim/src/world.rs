@@ -13,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::author::{Author, name};
-use crate::host::Host;
 use crate::doom::Doom;
+use crate::host::Host;
 use crate::net::Wire;
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.

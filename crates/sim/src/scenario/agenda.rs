@@ -104,9 +104,22 @@ impl Run {
         }
     }
 
+    /// Lets time pass until nothing is left to be done.
+    pub(super) fn finish(&mut self) -> Result<(), Problem> {
+        while let Some(next) = self.agenda.next() {
+            self.pass(next.since(self.cluster.now()), |_, _| false)?;
+        }
+        if self.agenda.pending.is_empty() {
+            return Ok(());
+        }
+        Err("something still waits for the answer to a change in the end".into())
+    }
+
     fn look_at_watches(&mut self) -> Result<(), Problem> {
         let broken = |watch: &&Watch| !watch.condition.holds(&self.cluster, &self.past);
-        let Some(Watch { condition, line }) = self.agenda.watches.values().find(broken) else { return Ok(()) };
+        let Some(Watch { condition, line }) = self.agenda.watches.values().find(broken) else {
+            return Ok(());
+        };
         let (line, text) = (*line, format!("no longer so, and watched: {condition}"));
         self.cluster.tell(format!("FAILED {text}"));
         Err(Problem { line: Some(line), text })
@@ -153,7 +166,8 @@ impl Run {
                 Chore::Edit { user, host, of, done, count, every } => {
                     self.edit(user, host, &of, done)?;
                     if done + 1 < count {
-                        self.agenda.add(at + every, Chore::Edit { user, host, of, done: done + 1, count, every });
+                        self.agenda
+                            .add(at + every, Chore::Edit { user, host, of, done: done + 1, count, every });
                     }
                 }
                 Chore::EndOfWatch(watch) => {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use membership::Liveness;
 use model::{ContainerId, ContainerState, EventId, Name, Revision};
-use node::{CommandId, Outcome};
+use node::{CommandId, Node, Outcome};
 use planner::Placement;
 
 use crate::world::Cluster;
@@ -45,6 +45,8 @@ pub enum Condition {
     Believe(Vec<usize>, usize, Liveness),
     /// Those peers want the same of it: as many replicas of the same template, or none.
     Alike(Name, Vec<usize>),
+    /// Nothing of it is left on those machines, running or not, nor in what their peers know.
+    Forgotten(Name, Vec<usize>),
     /// Each of those peers finds no room for so many replicas of it.
     Unplaced(Name, usize, Vec<usize>),
     /// Every event that was ever acknowledged is in the documents of those peers.
@@ -100,6 +102,13 @@ fn knows(cluster: &Cluster, host: usize, other: usize) -> bool {
     told == cluster.running(other).map(|(id, it)| (*id, it.pid)).collect()
 }
 
+/// Whether a peer's records, its own included, name a container of a deployment.
+fn tells_of(node: &Node, of: &Name) -> bool {
+    let own = node.own_record();
+    let others = node.records().iter().filter(|record| record.node != own.node);
+    others.chain([&own]).any(|record| record.containers.iter().any(|it| it.replica.deployment == *of))
+}
+
 /// What a peer wants of a deployment: incarnation, template, replicas.
 fn wants(cluster: &Cluster, host: usize, of: &Name) -> Option<Option<(EventId, Revision, u32)>> {
     let desired = cluster.node(host)?.desired();
@@ -153,9 +162,7 @@ impl Condition {
             Self::NoNewEvents(on) => {
                 on.iter().all(|host| past.heads.get(host) == heads(cluster, *host).as_ref())
             }
-            Self::Known(on) => {
-                on.iter().all(|host| on.iter().all(|other| knows(cluster, *host, *other)))
-            }
+            Self::Known(on) => on.iter().all(|host| on.iter().all(|other| knows(cluster, *host, *other))),
             Self::Believe(on, of, liveness) => on.iter().all(|host| {
                 cluster.node(*host).is_some_and(|node| node.liveness(&cluster.id(*of)) == *liveness)
             }),
@@ -163,6 +170,10 @@ impl Condition {
                 let all: Vec<_> = on.iter().map(|host| wants(cluster, *host, of)).collect();
                 all.iter().all(|it| it.is_some() && *it == all[0])
             }
+            Self::Forgotten(of, on) => on.iter().all(|host| {
+                let left = cluster.containers(*host).any(|(_, it)| it.claim.replica.deployment == *of);
+                !left && cluster.node(*host).is_none_or(|node| !tells_of(node, of))
+            }),
             Self::Unplaced(of, count, on) => on.iter().all(|host| {
                 cluster.node(*host).is_some_and(|node| {
                     let all = node.plan().placements.iter();
@@ -222,15 +233,21 @@ impl fmt::Display for Condition {
             Self::Agreed(on) => write!(f, "{} have the same documents and plans", Names(on)),
             Self::AllUp(on) => write!(f, "{} believe each other up", Names(on)),
             Self::Conflicts(of, count, on) => write!(f, "{} show {count} conflicts about {of}", Names(on)),
-            Self::AtLeast(of, count, on) => write!(f, "{count} replicas of {of} or more run on {}", Names(on)),
-            Self::AtMost(of, count, on) => write!(f, "{count} containers of {of} or fewer run on {}", Names(on)),
+            Self::AtLeast(of, count, on) => {
+                write!(f, "{count} replicas of {of} or more run on {}", Names(on))
+            }
+            Self::AtMost(of, count, on) => {
+                write!(f, "{count} containers of {of} or fewer run on {}", Names(on))
+            }
             Self::StartsAtMost(of, count) => {
                 write!(f, "{count} programs of {of} or fewer were started since it was remembered")
             }
             Self::MessagesAtMost(count) => {
                 write!(f, "{count} messages or fewer were sent since it was remembered")
             }
-            Self::NoNewEvents(on) => write!(f, "{} have learned of no event since it was remembered", Names(on)),
+            Self::NoNewEvents(on) => {
+                write!(f, "{} have learned of no event since it was remembered", Names(on))
+            }
             Self::Known(on) => write!(f, "{} know exactly what runs on one another", Names(on)),
             Self::Believe(on, of, liveness) => {
                 let word = match liveness {
@@ -241,6 +258,7 @@ impl fmt::Display for Condition {
                 write!(f, "n{} is {word} to {}", of + 1, Names(on))
             }
             Self::Alike(of, on) => write!(f, "{} want the same of {of}", Names(on)),
+            Self::Forgotten(of, on) => write!(f, "nothing of {of} is left on {}, nor known", Names(on)),
             Self::Unplaced(of, count, on) => {
                 write!(f, "{} find no room for {count} replicas of {of}", Names(on))
             }

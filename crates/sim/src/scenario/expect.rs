@@ -98,6 +98,9 @@ impl Reader<'_> {
         if let Some(it) = &raw.alike {
             conditions.push(Condition::Alike(name(&it.name)?, self.on(it.on.as_ref())?));
         }
+        if let Some(it) = &raw.forgotten {
+            conditions.push(Condition::Forgotten(name(&it.name)?, self.on(it.on.as_ref())?));
+        }
         if let Some(nodes) = &raw.agreed {
             conditions.push(Condition::Agreed(self.some(nodes)?));
         }

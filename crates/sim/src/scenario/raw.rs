@@ -263,6 +263,7 @@ pub(super) struct Expect {
     pub(super) known: Option<Nodes>,
     pub(super) believe: Option<Believe>,
     pub(super) alike: Option<OfName>,
+    pub(super) forgotten: Option<OfName>,
     pub(super) unplaced: Option<Conflicts>,
     pub(super) acked_kept: Option<Nodes>,
 }

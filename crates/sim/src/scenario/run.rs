@@ -65,16 +65,17 @@ impl Scenario {
     pub fn run(&self) -> Result<Transcript, RunError> {
         let cluster = self.found();
         let mut run = Run { cluster, past: Past::default(), agenda: Agenda::default() };
+        let failed = |run: &Run, line: usize, problem: Problem| RunError {
+            file: self.file.clone(),
+            line: problem.line.unwrap_or(line),
+            problem: problem.text,
+            transcript: self.transcript(&run.cluster),
+        };
         for step in &self.steps {
-            if let Err(problem) = run.step(step) {
-                return Err(RunError {
-                    file: self.file.clone(),
-                    line: problem.line.unwrap_or(step.line),
-                    problem: problem.text,
-                    transcript: self.transcript(&run.cluster),
-                });
-            }
+            run.step(step).map_err(|problem| failed(&run, step.line, problem))?;
         }
+        let last = self.steps.last().map_or(1, |step| step.line);
+        run.finish().map_err(|problem| failed(&run, last, problem))?;
         Ok(self.transcript(&run.cluster))
     }
 
@@ -96,7 +97,8 @@ impl Scenario {
         let mut said: BTreeMap<&str, u32> = BTreeMap::new();
         for line in cluster.trace() {
             // The time stands before the first blank.
-            let times = said.entry(line.trim_start().split_once(' ').map_or("", |(_, what)| what)).or_default();
+            let times =
+                said.entry(line.trim_start().split_once(' ').map_or("", |(_, what)| what)).or_default();
             *times += 1;
             if *times <= SAME_MAX {
                 text.push_str(line);

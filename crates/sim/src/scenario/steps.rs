@@ -105,7 +105,11 @@ impl Reader<'_> {
             let [a, b] = &it.between;
             for text in [&it.down, &it.up] {
                 if span_of(text)? < FLAP_MIN {
-                    return fault(text.span(), "too short for a network", format!("use {FLAP_MIN:?} or more"));
+                    return fault(
+                        text.span(),
+                        "too short for a network",
+                        format!("use {FLAP_MIN:?} or more"),
+                    );
                 }
             }
             acts.push(Act::Flap(Flap {

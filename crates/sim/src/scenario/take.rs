@@ -40,7 +40,8 @@ impl Run {
             Act::Retry(host) => self.retry(*host),
             Act::Edits(user, host, of, count, every) => {
                 let who = format!("{} through n{}", user.name(), host + 1);
-                self.cluster.tell(format!("{who}: {count} changes of the labels of {of}, one each {every:?}"));
+                self.cluster
+                    .tell(format!("{who}: {count} changes of the labels of {of}, one each {every:?}"));
                 let edit = Chore::Edit {
                     user: *user,
                     host: *host,
@@ -227,7 +228,8 @@ impl Run {
     ) -> Result<(), Problem> {
         up(&self.cluster, host)?;
         let signed = self.cluster.sign_and_submit(host, user, what, with);
-        let (command, event) = signed.ok_or_else(|| format!("there is nothing to {what} at n{}", host + 1))?;
+        let (command, event) =
+            signed.ok_or_else(|| format!("there is nothing to {what} at n{}", host + 1))?;
         self.past.last = Some(command);
         self.past.event = Some(event);
         Ok(())
@@ -253,5 +255,9 @@ impl Run {
 }
 
 fn up(cluster: &Cluster, host: usize) -> Result<(), Problem> {
-    if cluster.state(host) == HostState::Up { Ok(()) } else { Err(format!("n{} does not run", host + 1).into()) }
+    if cluster.state(host) == HostState::Up {
+        Ok(())
+    } else {
+        Err(format!("n{} does not run", host + 1).into())
+    }
 }
