@@ -76,6 +76,7 @@ impl Cluster {
         let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
         it.node = Some(node);
+        self.changes += 1;
         self.tell(format!("n{} starts", host + 1));
         self.input(host, Input::Woken);
     }
@@ -100,6 +101,7 @@ impl Cluster {
         let kept = self.rng.random_range(0..=unsynced);
         self.hosts[host].lose_unsynced(kept);
         self.hosts[host].peer_dies();
+        self.changes += 1;
     }
 
     /// Fills or empties a disk.

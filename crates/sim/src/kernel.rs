@@ -169,6 +169,7 @@ impl Cluster {
 
     /// How many copies run now.
     fn count(&mut self, replica: &ReplicaId, runs: bool) -> u32 {
+        self.changes += 1;
         let copies = self.running.entry(replica.clone()).or_insert(0);
         *copies = if runs { *copies + 1 } else { copies.checked_sub(1).expect("every start was counted") };
         *copies

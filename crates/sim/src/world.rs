@@ -169,6 +169,9 @@ pub struct Cluster {
     pub frames: u64,
     /// Datagrams sent, those that were lost included.
     pub datagrams: u64,
+    /// Counts what changes what runs or what is known of events: what depends on these alone need not be
+    /// looked at again before.
+    pub(crate) changes: u64,
     /// Programs started so far, by deployment.
     pub(crate) starts: BTreeMap<Name, u64>,
     /// Programs that end by themselves.
@@ -282,6 +285,7 @@ impl Cluster {
             bob,
             frames: 0,
             datagrams: 0,
+            changes: 0,
             starts: BTreeMap::new(),
             dooms: Vec::new(),
             running: BTreeMap::new(),
@@ -404,6 +408,7 @@ impl Cluster {
     fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
+                self.changes += 1;
                 self.hosts[host].unsynced.push((seq, records));
                 self.at(self.settings.sync, host, Happening::Synced(seq));
             }

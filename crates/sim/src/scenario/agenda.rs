@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Name, Time};
 use node::{CommandId, Outcome};
 
-use super::condition::{Condition, Past};
+use super::condition::{Condition, Looked, Past};
 use super::run::{Problem, Run};
 use crate::faults::User;
 use crate::world::Cluster;
@@ -34,7 +34,7 @@ pub(super) enum Then {
 
 #[derive(Debug)]
 struct Watch {
-    condition: Condition,
+    looked: Looked,
     line: usize,
 }
 
@@ -56,7 +56,7 @@ impl Agenda {
     /// A condition must hold until then; `line` is where that is written.
     pub(super) fn watch(&mut self, condition: Condition, until: Time, line: usize) {
         let watch = self.made;
-        self.watches.insert(watch, Watch { condition, line });
+        self.watches.insert(watch, Watch { looked: Looked::new(condition), line });
         self.add(until, Chore::EndOfWatch(watch));
     }
 
@@ -71,7 +71,7 @@ impl Agenda {
     /// Whether something wants to be seen to now.
     fn calls(&self, cluster: &Cluster, past: &Past) -> bool {
         self.pending.iter().any(|(command, _)| cluster.outcome(*command).is_some())
-            || self.watches.values().any(|watch| !watch.condition.holds(cluster, past))
+            || self.watches.values().any(|watch| !watch.looked.holds(cluster, past))
     }
 }
 
@@ -116,8 +116,8 @@ impl Run {
     }
 
     fn look_at_watches(&mut self) -> Result<(), Problem> {
-        let broken = |watch: &&Watch| !watch.condition.holds(&self.cluster, &self.past);
-        let Some(Watch { condition, line }) = self.agenda.watches.values().find(broken) else {
+        let broken = |watch: &&Watch| !watch.looked.holds(&self.cluster, &self.past);
+        let Some(Watch { looked: Looked { condition, .. }, line }) = self.agenda.watches.values().find(broken) else {
             return Ok(());
         };
         let (line, text) = (*line, format!("no longer so, and watched: {condition}"));
@@ -171,7 +171,7 @@ impl Run {
                     }
                 }
                 Chore::EndOfWatch(watch) => {
-                    if let Some(Watch { condition, .. }) = self.agenda.watches.remove(&watch) {
+                    if let Some(Watch { looked: Looked { condition, .. }, .. }) = self.agenda.watches.remove(&watch) {
                         self.cluster.tell(format!("WATCHED until now: {condition}"));
                     }
                 }

@@ -1,5 +1,6 @@
 //! What can be expected of a cluster.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -116,7 +117,49 @@ fn wants(cluster: &Cluster, host: usize, of: &Name) -> Option<Option<(EventId, R
     Some(found.map(|it| (it.deployment.incarnation, it.revision, it.deployment.replicas.count)))
 }
 
+/// A condition that is looked at again and again, and remembers its last answer while that must be
+/// the same: a look costs as much as what happens between two.
+#[derive(Debug)]
+pub(super) struct Looked {
+    pub(super) condition: Condition,
+    last: Cell<Option<(u64, bool)>>,
+}
+
+impl Looked {
+    pub(super) const fn new(condition: Condition) -> Self {
+        Self { condition, last: Cell::new(None) }
+    }
+
+    pub(super) fn holds(&self, cluster: &Cluster, past: &Past) -> bool {
+        match self.last.get() {
+            Some((changes, held)) if changes == cluster.changes => held,
+            _ => {
+                let holds = self.condition.holds(cluster, past);
+                if self.condition.hangs_on_changes_alone() {
+                    self.last.set(Some((cluster.changes, holds)));
+                }
+                holds
+            }
+        }
+    }
+}
+
 impl Condition {
+    /// Whether it can become other only by what [`Cluster::changes`] counts.
+    const fn hangs_on_changes_alone(&self) -> bool {
+        matches!(
+            self,
+            Self::RunsOnce(..)
+                | Self::AtLeast(..)
+                | Self::AtMost(..)
+                | Self::Gone(..)
+                | Self::RunsWith(..)
+                | Self::Undisturbed(_)
+                | Self::StartsAtMost(..)
+                | Self::NoNewEvents(_)
+        )
+    }
+
     pub(super) fn holds(&self, cluster: &Cluster, past: &Past) -> bool {
         match self {
             Self::RunsOnce(of, count, on) => cluster.runs_once(on, of.as_str(), *count),

@@ -4,7 +4,7 @@ use model::{MetaGroup, Name, Time};
 
 use super::act::{Act, Expectation, Flap};
 use super::agenda::{Chore, Then};
-use super::condition::Names;
+use super::condition::{Looked, Names};
 use super::run::{Problem, Run};
 use crate::Author;
 use crate::doom::Doom;
@@ -81,6 +81,7 @@ impl Run {
             }
             Act::Remember => {
                 self.past.remember(&self.cluster);
+                self.cluster.changes += 1;
                 self.cluster.tell("what runs and is known now is remembered");
                 Ok(())
             }
@@ -204,7 +205,8 @@ impl Run {
     fn expect(&mut self, expectation: &Expectation) -> Result<(), Problem> {
         let Expectation { condition, within, holds } = expectation;
         self.cluster.tell(format!("EXPECT within {within:?}: {condition}"));
-        let Some(took) = self.pass(*within, |cluster, past| condition.holds(cluster, past))? else {
+        let looked = Looked::new(condition.clone());
+        let Some(took) = self.pass(*within, |cluster, past| looked.holds(cluster, past))? else {
             self.cluster.tell(format!("FAILED not within {within:?}: {condition}"));
             return Err(format!("not within {within:?}: {condition}").into());
         };
@@ -212,7 +214,7 @@ impl Run {
         if holds.is_zero() {
             return Ok(());
         }
-        if self.pass(*holds, |cluster, past| !condition.holds(cluster, past))?.is_some() {
+        if self.pass(*holds, |cluster, past| !looked.holds(cluster, past))?.is_some() {
             self.cluster.tell(format!("FAILED did not last {holds:?}: {condition}"));
             return Err(format!("did not last {holds:?}: {condition}").into());
         }
