@@ -1,6 +1,6 @@
 //! What a test does to a cluster: switches, cuts, and events handed in as the CLI does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use document::Documents;
 use model::{EventId, ImageRecord, NodeId};
@@ -63,8 +63,8 @@ impl Cluster {
             cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
-            labels: BTreeMap::new(),
-            capacity: settings.capacity,
+            labels: it.labels.clone(),
+            capacity: it.offers.unwrap_or(settings.capacity),
             signer: it.signer.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
@@ -77,6 +77,7 @@ impl Cluster {
         let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
         it.node = Some(node);
+        self.changes += 1;
         self.tell(format!("n{} starts", host + 1));
         self.input(host, Input::Woken);
     }
@@ -101,6 +102,7 @@ impl Cluster {
         let kept = self.rng.random_range(0..=unsynced);
         self.hosts[host].lose_unsynced(kept);
         self.hosts[host].peer_dies();
+        self.changes += 1;
     }
 
     /// Fills or empties a disk.

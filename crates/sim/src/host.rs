@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ContainerId, NodeId, Time};
+use model::{Capacity, ContainerId, LabelKey, NodeId, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
 
 /// What state a machine is in.
@@ -63,6 +63,10 @@ pub(crate) struct Host {
     pub(crate) pids: u32,
     /// How far this machine's clock is off.
     pub(crate) skew_ms: i64,
+    /// What its operator lets it offer, from the next start of its peer on; `None` is as in the settings.
+    pub(crate) offers: Option<Capacity>,
+    /// What its operator says of it.
+    pub(crate) labels: BTreeMap<LabelKey, String>,
     /// Peers with a live link, and which of the links that there were.
     pub(crate) links: BTreeMap<NodeId, u64>,
     pub(crate) dialling: BTreeSet<NodeId>,
@@ -91,6 +95,8 @@ impl Host {
             kernel: BTreeMap::new(),
             pids: 100,
             skew_ms: 0,
+            offers: None,
+            labels: BTreeMap::new(),
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),

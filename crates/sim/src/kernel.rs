@@ -60,6 +60,8 @@ impl Cluster {
         let stop_asked = entry.stop_asked;
         let replica = entry.claim.replica.clone();
         self.count(&replica, true);
+        *self.starts.entry(replica.deployment).or_insert(0) += 1;
+        self.doom(host, container, pid);
         self.input(host, Input::Started { container, pid });
         if stop_asked {
             let after = self.between(self.settings.stop);
@@ -104,7 +106,7 @@ impl Cluster {
         }
     }
 
-    fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
+    pub(crate) fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
         let Some(entry) = self.hosts[host].kernel.get_mut(&container) else { return };
         if entry.pid.take().is_none() {
             return;
@@ -163,14 +165,15 @@ impl Cluster {
 
     fn hold_to_capacity(&mut self, host: usize) {
         let used = self.used(host);
-        if !self.settings.capacity.holds(&used) {
-            let has = self.settings.capacity;
+        let has = self.hosts[host].node.as_ref().map_or(self.settings.capacity, |it| it.config().capacity);
+        if !has.holds(&used) {
             self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }
     }
 
     /// How many copies run now.
     fn count(&mut self, replica: &ReplicaId, runs: bool) -> u32 {
+        self.changes += 1;
         let copies = self.running.entry(replica.clone()).or_insert(0);
         *copies = if runs { *copies + 1 } else { copies.checked_sub(1).expect("every start was counted") };
         *copies

@@ -8,7 +8,9 @@
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
 //! - `hostile`: a peer that was taken over, and the false records that it sends.
+//! - `doom`: programs that end by themselves.
 //! - `author`: users who sign events, as the CLI does.
+//! - `join`: machines that are let in while the cluster runs.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `scenario`: stories that people write, and their transcripts.
 //!
@@ -19,9 +21,11 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod doom;
 mod faults;
 mod host;
 mod hostile;
+mod join;
 mod kernel;
 mod look;
 mod net;

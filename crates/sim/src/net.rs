@@ -53,7 +53,9 @@ impl Cluster {
     /// Whether a handshake would succeed: the call is answered, and each lets the other in.
     fn reachable(&self, host: usize, peer: NodeId) -> bool {
         let Some(&to) = self.index.get(&peer) else { return false };
+        // A machine that was set up anew proves another key than the one that is dialled.
         self.answers(host, peer)
+            && self.hosts[to].id == peer
             && self.hosts[to].allowed.contains(&self.hosts[host].id)
             && self.hosts[host].allowed.contains(&peer)
     }
@@ -202,12 +204,19 @@ impl Cluster {
     pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: Vec<u8>) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         let target = self.index[&to];
+        self.datagrams += 1;
         let lost = self.rng.random_range(0..1_000) < self.settings.loss;
         if lost || !self.passes(host, target) {
             return;
         }
         let (from, after) = (self.hosts[host].id, self.latency());
         self.at(after, target, Happening::Datagram { from, link, bytes });
+    }
+
+    /// Cuts these pairs, or lets them pass again; the others stay as they are.
+    pub(crate) fn switch_cuts(&mut self, pairs: &BTreeSet<(usize, usize)>, cut: bool) {
+        let cuts = if cut { &self.cuts | pairs } else { &self.cuts - pairs };
+        self.set_cuts(cuts);
     }
 
     /// Puts new cuts in the place of the old ones.

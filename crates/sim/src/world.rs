@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use document::Documents;
 use document::event::NodeInfo;
-use model::{Capacity, ClusterId, ContainerId, EventId, NodeId, ReplicaId, Time};
+use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Time};
 use node::{CommandId, Effect, Input, Outcome, Seq};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -14,11 +14,12 @@ use rand_chacha::rand_core::SeedableRng;
 use wire::Message;
 
 use crate::author::{Author, name};
+use crate::doom::Doom;
 use crate::host::Host;
 use crate::net::Wire;
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
-const EPOCH_MS: i64 = 1_795_000_000_000;
+pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
 
 /// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
 /// honest work; this many are a loop that never ends.
@@ -95,6 +96,12 @@ pub(crate) enum Happening {
         container: ContainerId,
         pid: u32,
     },
+    /// A program ends by itself with that code.
+    Failed {
+        container: ContainerId,
+        pid: u32,
+        code: i32,
+    },
     Wake,
 }
 
@@ -161,6 +168,15 @@ pub struct Cluster {
     pub bob: Author,
     /// Messages sent on links.
     pub frames: u64,
+    /// Datagrams sent, those that were lost included.
+    pub datagrams: u64,
+    /// Counts what changes what runs or what is known of events: what depends on these alone need not be
+    /// looked at again before.
+    pub(crate) changes: u64,
+    /// Programs started so far, by deployment.
+    pub(crate) starts: BTreeMap<Name, u64>,
+    /// Programs that end by themselves.
+    pub(crate) dooms: Vec<Doom>,
     /// Running copies of each replica, by the kernels' word.
     pub(crate) running: BTreeMap<ReplicaId, u32>,
     /// Replicas that must not lose their last copy, and when they first did.
@@ -186,8 +202,8 @@ struct Founding {
     ids: Vec<NodeId>,
 }
 
-/// Signs the genesis, bob's key and an admission for each further node.
-fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding {
+/// Signs the genesis, bob's key and an admission for each further node that is not to join later.
+fn found(seed: u64, nodes: usize, later: &BTreeSet<usize>, alice: &mut Author, bob: &Author) -> Founding {
     const SOUND: &str = "the simulator's own events are valid";
     let mut keys: Vec<Author> = (0..nodes).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
     let ids: Vec<NodeId> = keys.iter().map(|key| NodeId::from_bytes(key.public())).collect();
@@ -207,7 +223,7 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     let uses = u32::try_from(nodes).expect("a simulated cluster is bounded by its roster");
     let event = alice.token(&documents, model::TokenId::from_bytes(token.public()), uses);
     add(&mut documents, event);
-    for (n, key) in keys.iter_mut().enumerate().skip(1) {
+    for (n, key) in keys.iter_mut().enumerate().skip(1).filter(|(n, _)| !later.contains(n)) {
         let event = key.admit(&documents, &token, info(n));
         add(&mut documents, event);
     }
@@ -236,13 +252,19 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
+        Self::founded(seed, nodes, &BTreeSet::new(), settings)
+    }
+
+    /// The same, with machines that are not members yet: nothing is on their disks. The first founds the
+    /// cluster and is a member in any case.
+    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: Settings) -> Self {
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
-        let Founding { cluster, log, ids } = found(seed, nodes, &mut alice, &bob);
+        let Founding { cluster, log, ids } = found(seed, nodes, later, &mut alice, &bob);
         let signer = |n: usize| Author::new(seed32(seed, 0x0d, n as u64)).signer();
         let mut hosts: Vec<Host> = ids.iter().enumerate().map(|(n, id)| Host::new(*id, signer(n))).collect();
-        for host in &mut hosts {
+        for (_, host) in hosts.iter_mut().enumerate().filter(|(n, _)| !later.contains(n)) {
             host.disk.clone_from(&log);
         }
         Self {
@@ -264,6 +286,10 @@ impl Cluster {
             alice,
             bob,
             frames: 0,
+            datagrams: 0,
+            changes: 0,
+            starts: BTreeMap::new(),
+            dooms: Vec::new(),
             running: BTreeMap::new(),
             guarded: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -330,6 +356,9 @@ impl Cluster {
         if let Happening::Ended { container, pid } = entry.what {
             return self.ended(host, container, pid);
         }
+        if let Happening::Failed { container, pid, code } = entry.what {
+            return self.failed(host, container, pid, code);
+        }
         if self.hosts[host].life != entry.life || self.hosts[host].node.is_none() {
             return;
         }
@@ -352,7 +381,7 @@ impl Cluster {
                     self.input(host, Input::Woken);
                 }
             }
-            Happening::Ended { .. } => {}
+            Happening::Ended { .. } | Happening::Failed { .. } => {}
         }
     }
 
@@ -381,6 +410,7 @@ impl Cluster {
     fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
+                self.changes += 1;
                 self.hosts[host].unsynced.push((seq, records));
                 self.at(self.settings.sync, host, Happening::Synced(seq));
             }

@@ -314,17 +314,23 @@ impl Node {
             .min()
     }
 
-    /// Whether what a node runs counts as running: it is up, or was declared down only just now.
+    /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
+    /// that is up says that it is linked to it. So a heal is believed as a whole: the links to the other
+    /// side come one after the other, and what the last of them run is not started again meanwhile.
     pub(crate) fn counts_as_alive(&self, node: &NodeId) -> bool {
         if *node == self.config.me {
             return true;
         }
         match self.membership.liveness(node) {
             Liveness::Up | Liveness::Suspect => true,
-            Liveness::Down => self
-                .membership
-                .changed_at(node)
-                .is_some_and(|at| self.now.since(at) < self.config.timings.grace),
+            Liveness::Down => {
+                let grace = self.config.timings.grace;
+                self.membership.changed_at(node).is_some_and(|at| self.now.since(at) < grace)
+                    || self
+                        .records
+                        .iter()
+                        .any(|record| record.links.contains(node) && self.has_word_of(&record.node))
+            }
         }
     }
 

@@ -57,6 +57,27 @@ impl Node {
             }
             self.mine.insert(container, mine);
         }
+        self.let_go_what_no_longer_fits();
+    }
+
+    /// The node may offer less than before: of what it ran and does not run now, it starts what fits
+    /// beside what does, and leaves the rest to others.
+    fn let_go_what_no_longer_fits(&mut self) {
+        let waits = |mine: &&Mine| mine.phase == Phase::Waiting;
+        let running = self.mine.values().filter(|mine| mine.holds() && !waits(mine));
+        let mut taken = running.fold(Capacity::default(), |sum, mine| sum.plus(&mine.resources()));
+        let mut surplus = Vec::new();
+        for mine in self.mine.values().filter(waits) {
+            let with_it = taken.plus(&mine.resources());
+            if self.config.capacity.holds(&with_it) {
+                taken = with_it;
+            } else {
+                surplus.push(mine.id);
+            }
+        }
+        for id in surplus {
+            self.let_go(id, "this node offers less than before: there is no room for it");
+        }
     }
 
     /// Reads the deployments anew.
