@@ -203,7 +203,7 @@ fn mistakes_are_named_with_file_line_column_and_a_hint() {
         ),
         (
             "[[step]]\nat = \"2s\"\nwatch = { agreed = [\"n1\"], until = \"2s\" }\n",
-            "x.toml:6:37: this is over before it begins",
+            "x.toml:6:36: this is over before it begins",
             "later than 2s",
         ),
         (
