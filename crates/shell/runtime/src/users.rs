@@ -168,8 +168,8 @@ mod tests {
         seen.dedup();
         assert_eq!(seen.len(), ids.len());
 
-        let mut full = Ranges::default();
-        full.taken = (0..RANGES).map(|number| (Range::number(number), "other".to_owned())).collect();
+        let all = (0..RANGES).map(|number| (Range::number(number), "other".to_owned()));
+        let mut full = Ranges { taken: all.collect() };
         assert_eq!(full.take("0a"), None);
         full.give_back("other");
         assert!(full.take("0a").is_some());

@@ -286,7 +286,7 @@ fn without_user_namespaces_a_container_runs_and_says_so() {
     world.runtime.write_spec(&world.spec("a1", &["sleep"])).unwrap();
     let started = runtime.start("a1").unwrap();
     let expected = format!("no user namespace, user 0 of the container is root of the host: {why}");
-    assert_eq!(started.degraded, [expected.clone()]);
+    assert_eq!(started.degraded, std::slice::from_ref(&expected));
     assert_eq!(ids_on_host(started.pid), [0; 8]);
     // Whoever adopts it sees it as well.
     let State::Running(running) = world.runtime.state("a1").unwrap() else { panic!("it runs") };
@@ -312,7 +312,9 @@ fn a_trial_tells_whether_and_why_not_and_leaves_nothing() {
     assert!(why.contains("mapping the owners in the layer /proc/sys failed"), "{why}");
     let exe = Path::new("/bin/false");
     let broken = Runtime::new(&run, exe).unwrap();
-    let UserNamespaces::Refused { why } = broken.try_user_namespaces(image()) else { panic!("{exe:?}") };
+    let UserNamespaces::Refused { why } = broken.try_user_namespaces(image()) else {
+        panic!("false is no supervisor")
+    };
     assert!(why.contains("ended without a word"), "{why}");
     assert_eq!(in_it(), before);
 }
@@ -324,7 +326,7 @@ fn a_container_of_an_older_release_starts_again() {
     let upper = world.dir.path().join("run/a1/upper");
     fs::create_dir_all(upper.join("closed/in")).unwrap();
     fs::write(upper.join("left"), "x").unwrap();
-    fs::set_permissions(upper.join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(upper.join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
     let started = world.runtime.start("a1").unwrap();
     assert!(started.degraded.is_empty());
     // A start is with a fresh upper layer.
