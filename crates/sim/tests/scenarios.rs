@@ -208,7 +208,7 @@ fn mistakes_are_named_with_file_line_column_and_a_hint() {
         ),
         (
             "[[step]]\nat = \"1s\"\nexpect = { agreed = [\"n1\"], until = \"2s\" }\n",
-            "x.toml:6:38: `expect` has no `until`",
+            "x.toml:6:37: `expect` has no `until`",
             "write `watch`",
         ),
         (
