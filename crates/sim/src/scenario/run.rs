@@ -1,6 +1,7 @@
 //! A scenario becomes a transcript.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use model::Name;
 
@@ -15,6 +16,8 @@ use crate::world::Cluster;
 pub struct Transcript {
     /// Lines, with a line break behind each.
     pub text: String,
+    /// Virtual time from the first switch to the last step.
+    pub lasted: Duration,
 }
 
 /// Why a scenario did not end well. The transcript ends where it happened.
@@ -85,7 +88,7 @@ impl Scenario {
             let list = if replicas.is_empty() { "nothing".to_owned() } else { replicas.join(", ") };
             writeln!(text, "n{} {state}: {list}", host + 1).expect("a text takes every line");
         }
-        Transcript { text }
+        Transcript { text, lasted: cluster.now().since(model::Time::ZERO) }
     }
 }
 
