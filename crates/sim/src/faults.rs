@@ -1,13 +1,13 @@
 //! What a test does to a cluster: switches, cuts, and events handed in as the CLI does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use document::Documents;
 use model::{EventId, ImageRecord};
 use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Sabotage, Timings};
 use rand::RngExt;
 
-use crate::author::{Author, Spec, image_digest, name};
+use crate::author::{Author, Spec, image_digest};
 use crate::host::HostState;
 use crate::world::{Cluster, address, seed32};
 
@@ -59,12 +59,12 @@ impl Cluster {
         let image = ImageRecord { reference: "web:1".to_owned(), digest: image_digest(), size_b: 1 };
         let config = Config {
             me: it.id,
-            name: name(&format!("n{}", host + 1)),
+            name: it.machine.name.clone(),
             cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
-            labels: BTreeMap::new(),
-            capacity: settings.capacity,
+            labels: it.machine.labels.clone(),
+            capacity: it.machine.capacity,
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
             sabotage: settings

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ContainerId, NodeId, Time};
+use model::{Capacity, ContainerId, LabelKey, Name, NodeId, Time};
 use node::{Claim, Exit, Node, Seq};
 
 /// What state a machine is in.
@@ -14,6 +14,17 @@ pub enum HostState {
     PeerDown,
     /// There is no power.
     PowerOff,
+}
+
+/// What a machine is called and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The name of its node.
+    pub name: Name,
+    /// What it offers to containers.
+    pub capacity: Capacity,
+    /// The labels of its node.
+    pub labels: BTreeMap<LabelKey, String>,
 }
 
 /// A container in the simulated kernel: what really runs.
@@ -43,6 +54,7 @@ pub struct Container {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,
+    pub(crate) machine: Machine,
     pub(crate) state: HostState,
     pub(crate) node: Option<Node>,
     /// Counts the lives of the peer: what was meant for an earlier one is dropped.
@@ -70,9 +82,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId) -> Self {
+    pub(crate) fn new(id: NodeId, machine: Machine) -> Self {
         Self {
             id,
+            machine,
             state: HostState::PowerOff,
             node: None,
             life: 0,

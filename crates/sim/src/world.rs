@@ -13,11 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::author::{Author, name};
-use crate::host::Host;
+use crate::host::{Host, Machine};
 use crate::net::Wire;
+use crate::timeline::Lives;
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
-const EPOCH_MS: i64 = 1_795_000_000_000;
+pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
 
 /// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
 /// honest work; this many are a loop that never ends.
@@ -40,7 +41,7 @@ pub struct Settings {
     pub dial: Duration,
     /// Starts of containers that fail, in thousandths.
     pub start_failures: u32,
-    /// What each node offers.
+    /// What each node offers, where the machines are not described one by one.
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
     pub no_duplicate_resolution: bool,
@@ -167,6 +168,8 @@ pub struct Cluster {
     /// Containers in the order of their first start: what they are called in the trace.
     pub(crate) names: BTreeMap<ContainerId, usize>,
     pub(crate) trace: Vec<String>,
+    /// What ran where and when, once somebody wants to know.
+    pub(crate) lives: Option<Lives>,
     /// Rules of the world itself that a peer broke.
     pub(crate) violations: Vec<String>,
 }
@@ -186,12 +189,13 @@ struct Founding {
 }
 
 /// Signs the genesis, bob's key and an admission for each further node.
-fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding {
+fn found(seed: u64, machines: &[Machine], alice: &mut Author, bob: &Author) -> Founding {
     const SOUND: &str = "the simulator's own events are valid";
-    let mut keys: Vec<Author> = (0..nodes).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
+    let mut keys: Vec<Author> =
+        (0..machines.len()).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
     let ids: Vec<NodeId> = keys.iter().map(|key| NodeId::from_bytes(key.public())).collect();
     let info =
-        |n: usize| NodeInfo { name: name(&format!("n{}", n + 1)), key: ids[n], addresses: vec![address(n)] };
+        |n: usize| NodeInfo { name: machines[n].name.clone(), key: ids[n], addresses: vec![address(n)] };
     let (cluster, genesis) = alice.genesis(info(0));
     let mut documents = Documents::new(cluster);
     documents.insert(&genesis).expect(SOUND);
@@ -203,7 +207,7 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     let event = alice.user_add(&documents, "bob", bob.public());
     add(&mut documents, event);
     let token = Author::new(seed32(seed, 0x70, 0));
-    let uses = u32::try_from(nodes).expect("a simulated cluster is bounded by its roster");
+    let uses = u32::try_from(machines.len()).expect("a simulated cluster is bounded by its roster");
     let event = alice.token(&documents, model::TokenId::from_bytes(token.public()), uses);
     add(&mut documents, event);
     for (n, key) in keys.iter_mut().enumerate().skip(1) {
@@ -235,11 +239,26 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
+        let machine = |n: usize| Machine {
+            name: name(&format!("n{}", n + 1)),
+            capacity: settings.capacity,
+            labels: BTreeMap::new(),
+        };
+        Self::of_machines(seed, (0..nodes).map(machine).collect(), settings)
+    }
+
+    /// A cluster of these machines, all admitted, all switched off.
+    ///
+    /// # Panics
+    /// With no machine, or more than a roster may have, or two of one name.
+    pub fn of_machines(seed: u64, machines: Vec<Machine>, settings: Settings) -> Self {
+        let nodes = machines.len();
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
-        let Founding { cluster, log, ids } = found(seed, nodes, &mut alice, &bob);
-        let mut hosts: Vec<Host> = ids.iter().map(|id| Host::new(*id)).collect();
+        let Founding { cluster, log, ids } = found(seed, &machines, &mut alice, &bob);
+        let mut hosts: Vec<Host> =
+            ids.iter().zip(machines).map(|(id, machine)| Host::new(*id, machine)).collect();
         for host in &mut hosts {
             host.disk.clone_from(&log);
         }
@@ -266,6 +285,7 @@ impl Cluster {
             guarded: BTreeMap::new(),
             names: BTreeMap::new(),
             trace: Vec::new(),
+            lives: None,
             violations: Vec::new(),
         }
     }

@@ -52,6 +52,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("token-row", schema_for!(answers::TokenRow)),
         ("user-key", schema_for!(shapes::UserKey)),
         ("user-row", schema_for!(answers::UserRow)),
+        ("what-if", schema_for!(shapes::whatif::WhatIf)),
         ("valid-row", schema_for!(shapes::ValidRow)),
         ("version", schema_for!(shapes::Version)),
     ]

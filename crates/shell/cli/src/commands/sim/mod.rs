@@ -5,12 +5,17 @@
 //! - `run`: a scenario, once or under many seeds; or random stories.
 //! - `seed`: one random story, told and shrunk.
 //! - `many`: seeds on several threads, and how far they are.
-//! - `cut`: what would happen if links were cut or nodes died.
+//! - `cut`: what would happen if links were cut or nodes died; `island` reads its sides, `tell` has its
+//!   words, `picture` draws it.
 
+mod cut;
+mod island;
 mod ls;
 mod many;
+mod picture;
 mod run;
 mod seed;
+mod tell;
 
 use crate::Context;
 use crate::error::CliError;
@@ -24,6 +29,8 @@ pub(crate) enum SimCommand {
     Run(run::RunArgs),
     /// Tell the random story of one seed
     Seed(seed::SeedArgs),
+    /// Show what a cut, or the loss of nodes, would do to this cluster or to one that is described
+    Cut(Box<cut::CutArgs>),
 }
 
 pub(crate) fn run(command: &SimCommand, context: &Context) -> Result<(), CliError> {
@@ -31,5 +38,6 @@ pub(crate) fn run(command: &SimCommand, context: &Context) -> Result<(), CliErro
         SimCommand::Ls => ls::run(context),
         SimCommand::Run(args) => run::run(args, context),
         SimCommand::Seed(args) => seed::run(args, context),
+        SimCommand::Cut(args) => cut::run(args, context),
     }
 }
