@@ -125,11 +125,16 @@ fn what_runs_already_stays_where_it_is() {
             machine: 2,
         })
         .collect();
+    // In a simulation every machine holds every image, whatever its digest.
+    it.deployments[0].image.digest = model::Digest::from_bytes([0xab; 32]);
     it.killed = vec![0];
     let answer = it.answer().unwrap();
     assert_eq!(answer.before.runs.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 3]);
     assert!(answer.islands[0].started.is_empty() && answer.islands[0].settled.is_none(), "{answer:?}");
     assert_eq!(answer.heal.unwrap().once, Some(Duration::ZERO));
+    it.islands = vec![vec![0, 1], vec![2]];
+    it.killed = vec![];
+    assert_eq!(it.answer().unwrap().twice.len(), 3);
 }
 
 #[test]

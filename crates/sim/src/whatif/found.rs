@@ -8,6 +8,7 @@ use model::{ContainerId, ReplicaId, Time};
 use node::{Claim, Exit, RunSpec};
 
 use super::{NoAnswer, Question};
+use crate::author::image_digest;
 use crate::host::Container;
 use crate::world::{Cluster, EPOCH_MS, Settings};
 
@@ -61,7 +62,10 @@ fn write_deployments(cluster: &mut Cluster, question: &Question) -> Result<Docum
         documents.insert(event).expect("the simulator's own events are valid");
     }
     for deployment in &question.deployments {
-        let event = cluster.alice.create(&documents, deployment, EPOCH_MS);
+        // Every simulated machine holds this image and no other.
+        let mut deployment = deployment.clone();
+        deployment.image.digest = image_digest();
+        let event = cluster.alice.create(&documents, &deployment, EPOCH_MS);
         documents.insert(&event).map_err(|source| NoAnswer::Refused {
             namespace: deployment.namespace.clone(),
             name: deployment.name.clone(),

@@ -12,26 +12,29 @@ use model::{Name, Time};
 use sim::Life;
 use sim::whatif::{Answer, Question};
 
-use super::tell::replica;
+use super::tell::{compressed, replica, replicas as replicas_in_words};
 use crate::error::CliError;
 use crate::out::span;
 
 /// Bars of one picture: more are no picture, and a file of megabytes.
 const BARS_MAX: usize = 5_000;
 
-/// Colours that people who see few of them can still tell apart (Okabe and Ito), then the rest in turn.
+/// Colours that people who see few of them can still tell apart (Okabe and Ito, lighter), then the rest in turn.
 const COLOURS: [&str; 8] =
-    ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#0072b2", "#d55e00", "#999999"];
+    ["#6cbdec", "#eaae2c", "#3dbb94", "#d898bb", "#f0e442", "#5b9fd0", "#e58542", "#b0b0b0"];
 
 // Pixels.
 const WIDTH: f64 = 1_100.0;
 const LEFT: f64 = 120.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 34.0;
 const TOP: f64 = 74.0;
 const BAR: f64 = 15.0;
 const LANE: f64 = 18.0;
 const ROW_GAP: f64 = 10.0;
-const FOOT: f64 = 84.0;
+/// The axis' words and two lines of the legend.
+const FOOT: f64 = 74.0;
+/// Islands that are told below the picture what they lack; the words have all of them.
+const MISSING_LINES_MAX: usize = 6;
 /// Width of a letter of the small text, nearly.
 const LETTER: f64 = 6.2;
 
@@ -163,7 +166,8 @@ pub(super) fn svg(question: &Question, answer: &Answer, summary: &str) -> Result
     }
     let bottom = top;
     let mut put = Drawing { text: String::new() };
-    put.head(bottom + FOOT, summary, question);
+    let lacking = answer.islands.iter().filter(|it| !it.missing.is_empty()).count().min(MISSING_LINES_MAX);
+    put.head(bottom + FOOT + lanes_height(lacking), summary, question);
     put.shades(question, answer, &axis, &rows);
     put.axis(&axis, bottom);
     let colours = colours(question);
@@ -177,6 +181,7 @@ pub(super) fn svg(question: &Question, answer: &Answer, summary: &str) -> Result
     }
     put.marks(question, answer, &axis, &rows, bottom);
     put.legend(&colours, bottom);
+    put.missing(question, answer, bottom);
     put.text.push_str("</svg>\n");
     Ok(put.text)
 }
@@ -218,19 +223,13 @@ impl Drawing {
             "<style>text{font:11px ui-sans-serif,Helvetica,Arial,sans-serif;fill:#222}\
              .title{font-size:15px;font-weight:600}.node{font-size:13px;font-weight:600;text-anchor:end}\
              .tick{fill:#555;text-anchor:middle}.mark{font-weight:600;text-anchor:middle}\
-             .quiet{fill:#555;text-anchor:middle;font-style:italic}.inbar{fill:#111}</style>",
+             .without{fill:#922b21}.quiet{fill:#555;text-anchor:middle;font-style:italic}.inbar{fill:#111;paint-order:stroke;stroke:#fff;stroke-width:3px;stroke-opacity:.7}</style>",
         );
         self.line(
             r##"<defs><pattern id="twice" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2" height="6" fill="#000" fill-opacity="0.45"/></pattern><pattern id="off" width="7" height="7" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)"><rect width="7" height="7" fill="#e5e5e5"/><rect width="1.5" height="7" fill="#bbb"/></pattern></defs>"##,
         );
         self.rect((0.0, 0.0), (WIDTH, height), r##"fill="#fff""##);
-        let islands: Vec<String> = question
-            .islands
-            .iter()
-            .map(|island| {
-                island.iter().map(|it| question.machines[*it].name.to_string()).collect::<Vec<_>>().join(",")
-            })
-            .collect();
+        let islands: Vec<String> = question.islands.iter().map(|it| named(question, it)).collect();
         let lasts = span(question.lasts.as_secs());
         let title = if islands.len() > 1 {
             format!("{} cut for {lasts}", islands.join(" / "))
@@ -410,8 +409,33 @@ impl Drawing {
     }
 }
 
+impl Drawing {
+    /// What found no place, a line an island.
+    fn missing(&mut self, question: &Question, answer: &Answer, bottom: f64) {
+        let lines = question.islands.iter().zip(&answer.islands).filter(|(_, told)| !told.missing.is_empty());
+        let mut y = bottom + FOOT;
+        for (island, told) in lines.take(MISSING_LINES_MAX) {
+            let replicas: Vec<_> = told.missing.iter().map(|it| it.replica.clone()).collect();
+            let words = format!(
+                "without a place on {}: {}",
+                named(question, island),
+                compressed(&replicas_in_words(&replicas))
+            );
+            self.words(LEFT, y, "without", &shortened(&words, 150));
+            y += 16.0;
+        }
+    }
+}
+
 fn killed(question: &Question) -> String {
-    question.killed.iter().map(|it| question.machines[*it].name.to_string()).collect::<Vec<_>>().join(",")
+    question.killed.iter().map(|it| question.machines[*it].name.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// The names of an island: those without power only where there is no other.
+fn named(question: &Question, island: &[usize]) -> String {
+    let on: Vec<usize> = island.iter().copied().filter(|it| !question.killed.contains(it)).collect();
+    let shown = if on.is_empty() { island } else { &on };
+    shown.iter().map(|it| question.machines[*it].name.as_str()).collect::<Vec<_>>().join(",")
 }
 
 fn shortened(text: &str, chars: usize) -> String {

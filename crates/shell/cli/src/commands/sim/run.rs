@@ -173,7 +173,7 @@ fn not_read(source: &Source, error: ReadError) -> CliError {
 }
 
 /// One seed of a scenario, with all that happened.
-fn once(context: &Context, name: &str, scenario: Scenario) -> Result<(), CliError> {
+fn once(context: &Context, name: &str, scenario: &Scenario) -> Result<(), CliError> {
     let begin = std::time::Instant::now();
     let ended = scenario.run();
     let mut all = All { done: 1, took: begin.elapsed(), ..All::default() };

@@ -25,7 +25,7 @@ pub(super) fn replica(it: &ReplicaId) -> String {
     }
 }
 
-fn replicas(of: &[ReplicaId]) -> Vec<String> {
+pub(super) fn replicas(of: &[ReplicaId]) -> Vec<String> {
     of.iter().map(replica).collect()
 }
 
@@ -142,8 +142,14 @@ fn names(nodes: &[&str]) -> String {
     }
 }
 
+/// The names of an island: those without power are named only where there is no other.
 fn of_island(island: &WhatIfIsland) -> String {
-    names(&island.nodes.iter().map(|it| it.node.as_str()).collect::<Vec<_>>())
+    let on = island.nodes.iter().filter(|it| it.on);
+    let shown: Vec<&str> = match on.clone().next() {
+        Some(_) => on.map(|it| it.node.as_str()).collect(),
+        None => island.nodes.iter().map(|it| it.node.as_str()).collect(),
+    };
+    names(&shown)
 }
 
 fn summary(it: &WhatIf) -> String {
@@ -202,7 +208,7 @@ pub(super) fn words(it: &WhatIf) -> String {
     node_lines(&mut lines, &it.before.nodes);
     missing_lines(&mut lines, &it.before.missing);
     for island in &it.islands {
-        let alone = if island.nodes.len() == 1 { ", alone" } else { "" };
+        let alone = if island.nodes.iter().filter(|it| it.on).count() == 1 { ", alone" } else { "" };
         let moved = match island.settled_s {
             None => "nothing moves".to_owned(),
             Some(settled) => format!(
@@ -214,7 +220,8 @@ pub(super) fn words(it: &WhatIf) -> String {
         };
         let runs = format!("{} of {wanted} replicas", island.running);
         lines.push(format!("\nIsland {}{alone}: {runs}; {moved}", of_island(island)));
-        node_lines(&mut lines, &island.nodes);
+        let on: Vec<WhatIfNode> = island.nodes.iter().filter(|it| it.on).cloned().collect();
+        node_lines(&mut lines, if on.is_empty() { &island.nodes } else { &on });
         missing_lines(&mut lines, &island.missing);
     }
     if !it.twice.is_empty() {
@@ -307,7 +314,7 @@ fn heal_lines(lines: &mut Vec<String>, heal: &WhatIfHeal) {
 }
 
 /// Replicas, three and more neighbouring ones of a deployment as `web.0-2`.
-fn compressed(replicas: &[String]) -> String {
+pub(super) fn compressed(replicas: &[String]) -> String {
     let mut of: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for it in replicas {
         // Every name was made by `replica`.
