@@ -46,7 +46,7 @@ struct Stretch {
     left: f64,
     width: f64,
     /// Ticks are counted from here; none in what is drawn narrow.
-    ticks_from: Option<(Time, &'static str)>,
+    ticks_from: Option<Time>,
 }
 
 struct Axis(Vec<Stretch>);
@@ -67,13 +67,13 @@ impl Axis {
         let before_heal = Time::from_nanos(over.as_nanos().saturating_sub(nanos(lead))).max(settled);
         let has_heal = answer.heal.is_some();
         // (from, to, share of the width, where ticks are counted from)
-        let mut parts = vec![(begin, settled, if has_heal { 45.0 } else { 80.0 }, Some((cut, "cut")))];
+        let mut parts = vec![(begin, settled, if has_heal { 45.0 } else { 80.0 }, Some(cut))];
         let quiet_to = if has_heal { before_heal } else { over };
         if quiet_to > settled {
             parts.push((settled, quiet_to, 12.0, None));
         }
         if has_heal && healed > quiet_to {
-            parts.push((quiet_to, healed, 43.0, Some((over, "heal"))));
+            parts.push((quiet_to, healed, 43.0, Some(over)));
         }
         let all: f64 = parts.iter().map(|it| it.2).sum();
         let mut left = LEFT;
@@ -266,7 +266,7 @@ impl Drawing {
     fn axis(&mut self, axis: &Axis, bottom: f64) {
         for stretch in &axis.0 {
             let (left, right) = (stretch.left, stretch.left + stretch.width);
-            let Some((from, _)) = stretch.ticks_from else {
+            let Some(from) = stretch.ticks_from else {
                 let lasts = stretch.to.since(stretch.from);
                 self.line(format!(
                     r##"<line x1="{left:.1}" y1="{bottom:.1}" x2="{right:.1}" y2="{bottom:.1}" stroke="#888" stroke-dasharray="2 4"/>"##

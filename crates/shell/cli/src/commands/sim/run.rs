@@ -113,7 +113,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), CliError> {
     };
     let scenario = find(name)?;
     let from = args.from.unwrap_or(scenario.seed);
-    let Some(count) = args.seeds else { return once(context, name, Scenario { seed: from, ..scenario }) };
+    let Some(count) = args.seeds else { return once(context, name, &Scenario { seed: from, ..scenario }) };
     many(args, context, &Work { scenario: Some(name), from, count }, |seed| {
         let scenario = Scenario { seed, ..scenario.clone() };
         let (failed, lasted) = match scenario.run() {
