@@ -69,7 +69,7 @@ fn write_deployments(cluster: &mut Cluster, question: &Question) -> Result<Docum
         documents.insert(&event).map_err(|source| NoAnswer::Refused {
             namespace: deployment.namespace.clone(),
             name: deployment.name.clone(),
-            source,
+            source: Box::new(source),
         })?;
         for host in &mut cluster.hosts {
             host.disk.push(event.clone());

@@ -165,7 +165,7 @@ pub enum NoAnswer {
         /// Its name.
         name: Name,
         /// Why.
-        source: document::InsertError,
+        source: Box<document::InsertError>,
     },
     /// The cluster did not come to rest before the cut.
     #[error("the cluster did not come to rest within {within:?} before the cut")]

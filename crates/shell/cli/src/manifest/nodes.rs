@@ -14,7 +14,7 @@ use model::{Capacity, LabelKey, Name};
 
 use super::node::{Node, Value, parse};
 use super::read::Reader;
-use super::{Problem, units};
+use super::{Place, Problem, units};
 
 /// The fields of a node.
 const NODE_FIELDS: [&str; 3] = ["name", "capacity", "labels"];
@@ -51,6 +51,10 @@ pub(crate) fn read(text: &str) -> Result<Vec<NodeSpec>, Vec<Problem>> {
 
 impl Reader {
     fn nodes(&mut self, tree: &Node) -> Vec<NodeSpec> {
+        if matches!(tree.value, Value::Null) {
+            self.note_with(Place::START, "the file is empty", SMALLEST);
+            return Vec::new();
+        }
         if !matches!(tree.value, Value::List(_)) {
             let message = format!("the file must be a list of nodes, found {}", tree.value.found());
             self.note_with(tree.place, message, SMALLEST);

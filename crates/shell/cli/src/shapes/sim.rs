@@ -57,7 +57,7 @@ pub struct SimExpectation {
 pub struct SimFailure {
     /// The seed.
     pub seed: u64,
-    /// Where in the scenario's file, as FILE:LINE.
+    /// Where in the scenario's file, as `FILE:LINE`.
     pub at: Option<String>,
     /// What did not hold.
     pub what: String,

@@ -372,7 +372,7 @@ impl Drawing {
         for row in rows.iter().filter(|row| question.killed.contains(&row.host)) {
             let (x, y) = (axis.x(answer.cut_at) + 8.0, row.top + row.height() / 2.0 + 4.0);
             self.line(format!(
-                r##"<text x="{x:.1}" y="{y:.1}" style="fill:#922b21;font-weight:600">&#10005; no power</text>"##
+                r#"<text x="{x:.1}" y="{y:.1}" style="fill:#922b21;font-weight:600">&#10005; no power</text>"#
             ));
         }
     }

@@ -85,12 +85,11 @@ fn replay(args: &SeedArgs, context: &Context, mut story: Story) -> Result<(), Cl
             answer.trace.iter().try_for_each(|line| out.line(line))?;
         }
         out.line("")?;
-        match &answer.failed {
-            None => {
-                out.line(format!("seed {} holds; {} of virtual time", story.seed, span(ended.lasted_s)))?
-            }
-            Some(what) => out.line(format!("seed {} does not hold: {what}", story.seed))?,
-        }
+        let end = match &answer.failed {
+            None => format!("seed {} holds; {} of virtual time", story.seed, span(ended.lasted_s)),
+            Some(what) => format!("seed {} does not hold: {what}", story.seed),
+        };
+        out.line(end)?;
     }
     match answer.failed {
         None if args.shrink => out.say("there is nothing to shrink"),

@@ -287,13 +287,13 @@ fn heal_lines(lines: &mut Vec<String>, heal: &WhatIfHeal) {
         heal.stopped.len(),
         heal.started.len()
     ));
-    let mut stops: BTreeMap<(&str, &[String]), (Vec<String>, f64)> = BTreeMap::new();
+    let mut stops: BTreeMap<_, Vec<&WhatIfStopped>> = BTreeMap::new();
     for it in &heal.stopped {
-        let (replicas, last) = stops.entry((&it.node, &it.stays)).or_default();
-        replicas.push(it.replica.clone());
-        *last = last.max(it.after_s);
+        stops.entry((&it.node, it.stays.as_slice())).or_default().push(it);
     }
-    for ((node, stays), (replicas, last)) in stops {
+    for ((node, stays), stopped) in stops {
+        let replicas: Vec<String> = stopped.iter().map(|it| it.replica.clone()).collect();
+        let last = stopped.iter().map(|it| it.after_s).fold(0.0, f64::max);
         let stays = if stays.is_empty() { "nowhere".to_owned() } else { stays.join(" and ") };
         lines.push(format!(
             "  {node} stops {} by {}; stays on {stays}",
