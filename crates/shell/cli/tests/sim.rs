@@ -1,6 +1,7 @@
 //! `skerry sim` from the command line: no peer is there, but for the what-if of a running cluster.
 #![allow(clippy::unwrap_used, reason = "what a test needs and does not get ends it")]
 
+#[allow(dead_code, reason = "the other file of tests uses the rest of it")]
 mod fake;
 
 use std::ffi::OsString;
