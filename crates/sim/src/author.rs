@@ -180,12 +180,30 @@ impl Author {
 
     /// An event that changes deployments, as of what `documents` know.
     pub fn change(&mut self, documents: &Documents, verb: Verb, edits: Vec<Edit>, time_ms: i64) -> Vec<u8> {
-        let doc = DocId::Namespace(Name::default_namespace());
+        self.change_in(&Name::default_namespace(), documents, verb, edits, time_ms)
+    }
+
+    /// The same in any namespace.
+    fn change_in(
+        &mut self,
+        namespace: &Name,
+        documents: &Documents,
+        verb: Verb,
+        edits: Vec<Edit>,
+        time_ms: i64,
+    ) -> Vec<u8> {
+        let doc = DocId::Namespace(namespace.clone());
         let kind = Kind::Change(Change { verb, undoes: None, edits });
         let mut body = self.body(documents.cluster(), doc.clone(), kind, time_ms);
         body.auth = documents.heads(&DocId::Cluster);
         body.deps = documents.heads(&doc);
         self.sign(&body)
+    }
+
+    /// Creates a whole deployment in its namespace; its incarnation is the event.
+    pub fn create(&mut self, documents: &Documents, deployment: &model::Deployment, time_ms: i64) -> Vec<u8> {
+        let edit = Edit::Create(Create { name: deployment.name.clone(), groups: deployment.to_groups() });
+        self.change_in(&deployment.namespace, documents, Verb::Apply, vec![edit], time_ms)
     }
 
     /// Creates the deployment, or sets the groups in which it differs; `None` where it differs in none.

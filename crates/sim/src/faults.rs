@@ -7,7 +7,7 @@ use model::{EventId, ImageRecord, NodeId};
 use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Sabotage, Timings};
 use rand::RngExt;
 
-use crate::author::{Author, Spec, image_digest, name};
+use crate::author::{Author, Spec, image_digest};
 use crate::host::HostState;
 use crate::world::{Cluster, address, seed32};
 
@@ -59,12 +59,12 @@ impl Cluster {
         let image = ImageRecord { reference: "web:1".to_owned(), digest: image_digest(), size_b: 1 };
         let config = Config {
             me: it.id,
-            name: name(&format!("n{}", host + 1)),
+            name: it.machine.name.clone(),
             cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
-            labels: it.labels.clone(),
-            capacity: it.offers.unwrap_or(settings.capacity),
+            labels: it.machine.labels.clone(),
+            capacity: it.machine.capacity,
             signer: it.signer.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),

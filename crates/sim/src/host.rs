@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Capacity, ContainerId, LabelKey, NodeId, Time};
+use model::{Capacity, ContainerId, LabelKey, Name, NodeId, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
 
 /// What state a machine is in.
@@ -14,6 +14,17 @@ pub enum HostState {
     PeerDown,
     /// There is no power.
     PowerOff,
+}
+
+/// What a machine is called and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The name of its node.
+    pub name: Name,
+    /// What it offers to containers, from the next start of its peer on.
+    pub capacity: Capacity,
+    /// The labels of its node, from the next start of its peer on.
+    pub labels: BTreeMap<LabelKey, String>,
 }
 
 /// A container in the simulated kernel: what really runs.
@@ -43,6 +54,7 @@ pub struct Container {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,
+    pub(crate) machine: Machine,
     /// Signs with the node's key.
     pub(crate) signer: Signer,
     /// The peer was taken over: beside all else it sends false records of the others.
@@ -63,10 +75,6 @@ pub(crate) struct Host {
     pub(crate) pids: u32,
     /// How far this machine's clock is off.
     pub(crate) skew_ms: i64,
-    /// What its operator lets it offer, from the next start of its peer on; `None` is as in the settings.
-    pub(crate) offers: Option<Capacity>,
-    /// What its operator says of it.
-    pub(crate) labels: BTreeMap<LabelKey, String>,
     /// Peers with a live link, and which of the links that there were.
     pub(crate) links: BTreeMap<NodeId, u64>,
     pub(crate) dialling: BTreeSet<NodeId>,
@@ -80,9 +88,10 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId, signer: Signer) -> Self {
+    pub(crate) fn new(id: NodeId, signer: Signer, machine: Machine) -> Self {
         Self {
             id,
+            machine,
             signer,
             lies: false,
             state: HostState::PowerOff,
@@ -95,8 +104,6 @@ impl Host {
             kernel: BTreeMap::new(),
             pids: 100,
             skew_ms: 0,
-            offers: None,
-            labels: BTreeMap::new(),
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),

@@ -33,13 +33,11 @@ impl Cluster {
             NodeInfo { name: name(&format!("n{}", host + 1)), key: id, addresses: vec![address(host)] };
         let admission = key.admit(node.documents(), &token, info);
         let old = &self.hosts[host];
-        let mut fresh = Host::new(id, key.signer());
+        let mut fresh = Host::new(id, key.signer(), old.machine.clone());
         // The machine stays: its clock, what it offers, what its operator says of it, its lives.
         fresh.life = old.life + 1;
         fresh.pids = old.pids;
         fresh.skew_ms = old.skew_ms;
-        fresh.offers = old.offers;
-        fresh.labels.clone_from(&old.labels);
         fresh.disk = log;
         fresh.disk.push(admission.clone());
         self.kernel_dies(host);
@@ -51,11 +49,11 @@ impl Cluster {
 
     /// Lets a machine offer so much, from the next start of its peer on.
     pub(crate) fn offer(&mut self, host: usize, capacity: Capacity) {
-        self.hosts[host].offers = Some(capacity);
+        self.hosts[host].machine.capacity = capacity;
     }
 
     /// Labels a machine, from the next start of its peer on.
     pub(crate) fn label(&mut self, host: usize, labels: BTreeMap<LabelKey, String>) {
-        self.hosts[host].labels = labels;
+        self.hosts[host].machine.labels = labels;
     }
 }

@@ -13,6 +13,8 @@
 //! - `join`: machines that are let in while the cluster runs.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `scenario`: stories that people write, and their transcripts.
+//! - `timeline`: what ran where, from when to when.
+//! - `whatif`: what a cut would do to a cluster that somebody has.
 //!
 //! Invariants: the same seed and the same calls give the same trace, byte for byte; containers
 //! survive the death of the peer and not that of the machine; what was not synced is lost by a
@@ -31,9 +33,12 @@ mod look;
 mod net;
 pub mod scenario;
 pub mod story;
+mod timeline;
+pub mod whatif;
 mod world;
 
 pub use author::{Author, Spec};
 pub use faults::User;
-pub use host::{Container, HostState};
+pub use host::{Container, HostState, Machine};
+pub use timeline::Life;
 pub use world::{Acked, Cluster, Settings};

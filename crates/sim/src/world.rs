@@ -15,8 +15,9 @@ use wire::Message;
 
 use crate::author::{Author, name};
 use crate::doom::Doom;
-use crate::host::Host;
+use crate::host::{Host, Machine};
 use crate::net::Wire;
+use crate::timeline::Lives;
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
 pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
@@ -42,7 +43,7 @@ pub struct Settings {
     pub dial: Duration,
     /// Starts of containers that fail, in thousandths.
     pub start_failures: u32,
-    /// What each node offers.
+    /// What each node offers, where the machines are not described one by one.
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
     pub no_duplicate_resolution: bool,
@@ -184,6 +185,8 @@ pub struct Cluster {
     /// Containers in the order of their first start: what they are called in the trace.
     pub(crate) names: BTreeMap<ContainerId, usize>,
     pub(crate) trace: Vec<String>,
+    /// What ran where and when, once somebody wants to know.
+    pub(crate) lives: Option<Lives>,
     /// Rules of the world itself that a peer broke.
     pub(crate) violations: Vec<String>,
 }
@@ -203,12 +206,19 @@ struct Founding {
 }
 
 /// Signs the genesis, bob's key and an admission for each further node that is not to join later.
-fn found(seed: u64, nodes: usize, later: &BTreeSet<usize>, alice: &mut Author, bob: &Author) -> Founding {
+fn found(
+    seed: u64,
+    machines: &[Machine],
+    later: &BTreeSet<usize>,
+    alice: &mut Author,
+    bob: &Author,
+) -> Founding {
     const SOUND: &str = "the simulator's own events are valid";
-    let mut keys: Vec<Author> = (0..nodes).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
+    let mut keys: Vec<Author> =
+        (0..machines.len()).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
     let ids: Vec<NodeId> = keys.iter().map(|key| NodeId::from_bytes(key.public())).collect();
     let info =
-        |n: usize| NodeInfo { name: name(&format!("n{}", n + 1)), key: ids[n], addresses: vec![address(n)] };
+        |n: usize| NodeInfo { name: machines[n].name.clone(), key: ids[n], addresses: vec![address(n)] };
     let (cluster, genesis) = alice.genesis(info(0));
     let mut documents = Documents::new(cluster);
     documents.insert(&genesis).expect(SOUND);
@@ -220,7 +230,7 @@ fn found(seed: u64, nodes: usize, later: &BTreeSet<usize>, alice: &mut Author, b
     let event = alice.user_add(&documents, "bob", bob.public());
     add(&mut documents, event);
     let token = Author::new(seed32(seed, 0x70, 0));
-    let uses = u32::try_from(nodes).expect("a simulated cluster is bounded by its roster");
+    let uses = u32::try_from(machines.len()).expect("a simulated cluster is bounded by its roster");
     let event = alice.token(&documents, model::TokenId::from_bytes(token.public()), uses);
     add(&mut documents, event);
     for (n, key) in keys.iter_mut().enumerate().skip(1).filter(|(n, _)| !later.contains(n)) {
@@ -258,12 +268,35 @@ impl Cluster {
     /// The same, with machines that are not members yet: nothing is on their disks. The first founds the
     /// cluster and is a member in any case.
     pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: Settings) -> Self {
+        let machine = |n: usize| Machine {
+            name: name(&format!("n{}", n + 1)),
+            capacity: settings.capacity,
+            labels: BTreeMap::new(),
+        };
+        Self::founded_of((0..nodes).map(machine).collect(), seed, later, settings)
+    }
+
+    /// A cluster of these machines, all admitted, all switched off.
+    ///
+    /// # Panics
+    /// With no machine, or more than a roster may have, or two of one name.
+    pub fn of_machines(seed: u64, machines: Vec<Machine>, settings: Settings) -> Self {
+        Self::founded_of(machines, seed, &BTreeSet::new(), settings)
+    }
+
+    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: Settings) -> Self {
+        let nodes = machines.len();
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
-        let Founding { cluster, log, ids } = found(seed, nodes, later, &mut alice, &bob);
+        let Founding { cluster, log, ids } = found(seed, &machines, later, &mut alice, &bob);
         let signer = |n: usize| Author::new(seed32(seed, 0x0d, n as u64)).signer();
-        let mut hosts: Vec<Host> = ids.iter().enumerate().map(|(n, id)| Host::new(*id, signer(n))).collect();
+        let mut hosts: Vec<Host> = ids
+            .iter()
+            .zip(machines)
+            .enumerate()
+            .map(|(n, (id, machine))| Host::new(*id, signer(n), machine))
+            .collect();
         for (_, host) in hosts.iter_mut().enumerate().filter(|(n, _)| !later.contains(n)) {
             host.disk.clone_from(&log);
         }
@@ -294,6 +327,7 @@ impl Cluster {
             guarded: BTreeMap::new(),
             names: BTreeMap::new(),
             trace: Vec::new(),
+            lives: None,
             violations: Vec::new(),
         }
     }

@@ -218,7 +218,7 @@ fn mistakes_are_named_with_file_line_column_and_a_hint() {
         ),
         (
             "[[step]]\nat = \"1s\"\nexpect = { believe = { nodes = [\"n1\"], of = \"n2\", as = \"dead\" }, within = \"1s\" }\n",
-            "x.toml:6:58: nobody is `dead`",
+            "x.toml:6:56: nobody is `dead`",
             "use `up`",
         ),
         (

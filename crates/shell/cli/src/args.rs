@@ -102,6 +102,8 @@ pub(crate) enum Command {
     // Trying it out.
     Dev(dev::cli::DevArgs),
     Demo(dev::demo::DemoArgs),
+    #[command(subcommand)]
+    Sim(commands::sim::SimCommand),
     Completions(commands::completions::CompletionsArgs),
     #[command(hide = true)]
     HelpPages(commands::help_pages::HelpPagesArgs),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::act::Step;
 use super::agenda::Agenda;
@@ -20,6 +21,8 @@ const TAKES: &str = "a text takes every line";
 pub struct Transcript {
     /// Lines, with a line break behind each.
     pub text: String,
+    /// Virtual time from the first switch to the last step.
+    pub lasted: Duration,
 }
 
 /// Why a scenario did not end well. The transcript ends where it happened.
@@ -133,7 +136,7 @@ impl Scenario {
             let list = if replicas.is_empty() { "nothing".to_owned() } else { replicas.join(", ") };
             writeln!(text, "n{} {state}: {list}", host + 1).expect(TAKES);
         }
-        Transcript { text }
+        Transcript { text, lasted: cluster.now().since(model::Time::ZERO) }
     }
 }
 

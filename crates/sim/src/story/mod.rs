@@ -7,15 +7,29 @@
 //! - `draw`: a seed becomes a world and steps.
 //! - `run`: the steps are taken, the world becomes calm.
 //! - `check`: what must hold then, and what must have held all the time.
+//! - `written`: a story as a scenario file, for people who take it further.
 
 mod check;
 mod draw;
 mod run;
+mod written;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use check::Took;
 pub use draw::{Action, Cuts, Step, Story};
+
+/// All of one story.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How long the cluster took to come to rest, or what did not hold.
+    pub ended: Result<Took, String>,
+    /// What happened, a line each.
+    pub trace: Vec<String>,
+    /// Virtual time from the first switch to the last check.
+    pub lasted: Duration,
+}
 
 /// What did not hold in one story.
 #[derive(Clone, Debug)]

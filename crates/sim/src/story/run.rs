@@ -1,10 +1,11 @@
 //! The steps are taken, and the world becomes calm.
 
 use document::Documents;
+use model::Time;
 
-use super::Failure;
 use super::check::{Took, calm_down};
 use super::draw::{Action, Cuts, Step, Story};
+use super::{Failure, Told};
 use crate::author::Author;
 use crate::faults::User;
 use crate::host::HostState;
@@ -16,6 +17,12 @@ impl Story {
     /// # Errors
     /// What did not hold, with the steps and all that happened.
     pub fn run(&self) -> Result<Took, Box<Failure>> {
+        let Told { ended, trace, .. } = self.tell();
+        ended.map_err(|what| Box::new(Failure { seed: self.seed, what, steps: self.steps_in_words(), trace }))
+    }
+
+    /// Runs the story, and tells all of it however it ends.
+    pub fn tell(&self) -> Told {
         let mut cluster = Cluster::switched_off(self.seed, self.nodes, self.settings);
         for (host, skew_ms) in self.skews_ms.iter().enumerate().filter(|(_, skew_ms)| **skew_ms != 0) {
             cluster.skew_clock(host, *skew_ms);
@@ -28,16 +35,20 @@ impl Story {
             cluster.run_for(*after);
             take(&mut cluster, action, &mut last);
         }
-        calm_down(&mut cluster).map_err(|what| {
-            let steps = self.steps.iter().map(|step| format!("{step:?}")).collect();
-            let trace = cluster.trace().to_vec();
-            Box::new(Failure { seed: self.seed, what, steps, trace })
-        })
+        let ended = calm_down(&mut cluster);
+        let lasted = cluster.now().since(Time::ZERO);
+        Told { ended, trace: std::mem::take(&mut cluster.trace), lasted }
     }
 
     /// Leaves out what the failure does not need: halves first, single steps last.
     #[must_use]
     pub fn shrink(&self) -> Self {
+        self.shrink_while(|story| story.run().is_err())
+    }
+
+    /// The same for any kind of failure: `fails` tells whether a story still does.
+    #[must_use]
+    pub fn shrink_while(&self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut story = self.clone();
         let mut size = story.steps.len().div_ceil(2);
         while size > 0 {
@@ -50,7 +61,7 @@ impl Story {
                 if let Some(next) = shorter.steps.get_mut(at) {
                     next.after += gone.iter().map(|step| step.after).sum();
                 }
-                if shorter.run().is_err() {
+                if fails(&shorter) {
                     story = shorter;
                 } else {
                     at += size;
