@@ -117,7 +117,9 @@ impl Run {
 
     fn look_at_watches(&mut self) -> Result<(), Problem> {
         let broken = |watch: &&Watch| !watch.looked.holds(&self.cluster, &self.past);
-        let Some(Watch { looked: Looked { condition, .. }, line }) = self.agenda.watches.values().find(broken) else {
+        let Some(Watch { looked: Looked { condition, .. }, line }) =
+            self.agenda.watches.values().find(broken)
+        else {
             return Ok(());
         };
         let (line, text) = (*line, format!("no longer so, and watched: {condition}"));
@@ -171,7 +173,9 @@ impl Run {
                     }
                 }
                 Chore::EndOfWatch(watch) => {
-                    if let Some(Watch { looked: Looked { condition, .. }, .. }) = self.agenda.watches.remove(&watch) {
+                    if let Some(Watch { looked: Looked { condition, .. }, .. }) =
+                        self.agenda.watches.remove(&watch)
+                    {
                         self.cluster.tell(format!("WATCHED until now: {condition}"));
                     }
                 }
