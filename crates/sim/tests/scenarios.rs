@@ -23,7 +23,10 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn name_of(file: &Path) -> String {
-    format!("simulations/{}", file.file_name().unwrap().to_str().unwrap())
+    format!(
+        "simulations/{}",
+        file.file_name().and_then(|it| it.to_str()).expect("scenarios have plain names")
+    )
 }
 
 #[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
@@ -38,10 +41,10 @@ fn number(what: &str, usual: u64) -> u64 {
 /// Every scenario, or those of `SCENARIO=name,name`.
 fn scenarios() -> Vec<(PathBuf, Scenario)> {
     let only = asked("SCENARIO");
-    let is = |file: &PathBuf, name: &str| file.file_stem().unwrap() == name;
+    let is = |file: &PathBuf, name: &str| file.file_stem().is_some_and(|stem| stem == name);
     let wanted = |file: &PathBuf| only.as_ref().is_none_or(|it| it.split(',').any(|name| is(file, name)));
     let read = |file: PathBuf| {
-        let text = std::fs::read_to_string(&file).unwrap();
+        let text = std::fs::read_to_string(&file).expect("a scenario can be read");
         let scenario = Scenario::read(&name_of(&file), &text).unwrap_or_else(|error| panic!("{error}"));
         (file, scenario)
     };
@@ -81,7 +84,8 @@ fn run(scenario: &Scenario) -> Result<String, String> {
 }
 
 /// Holds a scenario against the transcript beside it; what is wrong, if anything is.
-#[allow(clippy::disallowed_methods, reason = "the core is handed its files; this test reads and writes them")]
+#[allow(clippy::disallowed_methods, reason = "the core is handed its files and time; this test has its own")]
+#[allow(clippy::print_stdout, reason = "which scenario is slow is seen with --nocapture")]
 fn compare((file, scenario): (PathBuf, Scenario)) -> Option<String> {
     let name = name_of(&file);
     let begun = std::time::Instant::now();
@@ -92,7 +96,7 @@ fn compare((file, scenario): (PathBuf, Scenario)) -> Option<String> {
     println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
     let beside = file.with_extension("txt");
     if asked("UPDATE_TRANSCRIPTS").is_some_and(|it| it == "1") {
-        std::fs::write(&beside, &now).unwrap();
+        std::fs::write(&beside, &now).expect("a transcript can be written");
     }
     // A transcript that is committed was another run of the same seed: both must be alike.
     let committed = std::fs::read_to_string(&beside).unwrap_or_default();
@@ -223,7 +227,7 @@ fn mistakes_are_named_with_file_line_column_and_a_hint() {
         ),
         (
             "[[step]]\nat = \"1s\"\njoin = { node = \"n2\", through = \"n2\" }\n",
-            "x.toml:6:32: a node cannot join through itself",
+            "x.toml:6:33: a node cannot join through itself",
             "name a member",
         ),
         (
@@ -238,7 +242,7 @@ fn mistakes_are_named_with_file_line_column_and_a_hint() {
         ),
         (
             "[[step]]\nat = \"1s\"\nflap = { between = [[\"n1\"], [\"n2\"]], down = \"1ms\", up = \"1s\", lasts = \"1s\" }\n",
-            "x.toml:6:46: too short for a network",
+            "x.toml:6:45: too short for a network",
             "50ms or more",
         ),
         ("[world]\noutside = [\"n1\"]\n", "x.toml:5:12: n1 founds the cluster", "name others"),

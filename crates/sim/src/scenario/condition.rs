@@ -112,11 +112,13 @@ fn tells_of(node: &Node, of: &Name) -> bool {
     others.chain([&own]).any(|record| record.containers.iter().any(|it| it.replica.deployment == *of))
 }
 
-/// What a peer wants of a deployment: incarnation, template, replicas.
-fn wants(cluster: &Cluster, host: usize, of: &Name) -> Option<Option<(EventId, Revision, u32)>> {
+/// What a peer wants of a deployment: incarnation, template, replicas; nothing where there is none, and
+/// `None` where there is no peer.
+fn wants(cluster: &Cluster, host: usize, of: &Name) -> Option<Vec<(EventId, Revision, u32)>> {
     let desired = cluster.node(host)?.desired();
-    let found = desired.iter().find(|((_, name), _)| name == of).map(|(_, it)| it);
-    Some(found.map(|it| (it.deployment.incarnation, it.revision, it.deployment.replicas.count)))
+    let of_it = desired.iter().filter(|((_, name), _)| name == of);
+    let all = of_it.map(|(_, it)| (it.deployment.incarnation, it.revision, it.deployment.replicas.count));
+    Some(all.collect())
 }
 
 /// A condition that is looked at again and again, and remembers its last answer while that must be

@@ -12,7 +12,7 @@ use super::read::{Fault, Reader, fault, name, span_of};
 
 impl Reader<'_> {
     /// Something that must come true: `within` some time, and `holds`.
-    pub(super) fn expect(&self, raw: raw::Expect, span: &Range<usize>) -> Result<Expectation, Fault> {
+    pub(super) fn expect(&self, raw: &raw::Expect, span: &Range<usize>) -> Result<Expectation, Fault> {
         if let Some(until) = &raw.until {
             return fault(until.span(), "`expect` has no `until`", "give `holds`, or write `watch`");
         }
@@ -21,11 +21,11 @@ impl Reader<'_> {
         };
         let within = span_of(within)?;
         let holds = raw.holds.as_ref().map_or(Ok(Duration::ZERO), span_of)?;
-        Ok(Expectation { condition: self.condition(&raw, span)?, within, holds })
+        Ok(Expectation { condition: self.condition(raw, span)?, within, holds })
     }
 
     /// Something that must be so from now on `until` then.
-    pub(super) fn watch(&self, raw: raw::Expect, at: Duration, span: &Range<usize>) -> Result<Act, Fault> {
+    pub(super) fn watch(&self, raw: &raw::Expect, at: Duration, span: &Range<usize>) -> Result<Act, Fault> {
         if let Some(word) = raw.within.as_ref().or(raw.holds.as_ref()) {
             let problem = "`watch` has neither `within` nor `holds`: it must be so at once";
             return fault(word.span(), problem, "give `until`, or write `expect`");
@@ -37,7 +37,7 @@ impl Reader<'_> {
         if end <= at {
             return fault(until.span(), "this is over before it begins", format!("later than {at:?}"));
         }
-        Ok(Act::Watch(self.condition(&raw, span)?, end))
+        Ok(Act::Watch(self.condition(raw, span)?, end))
     }
 
     /// The one condition that is named.
@@ -45,7 +45,7 @@ impl Reader<'_> {
         let mut conditions = Vec::new();
         self.about_what_runs(raw, &mut conditions)?;
         self.about_what_is_known(raw, &mut conditions)?;
-        self.about_the_last_change(raw, &mut conditions);
+        about_the_last_change(raw, &mut conditions);
         let count = conditions.len();
         match conditions.pop() {
             Some(condition) if count == 1 => Ok(condition),
@@ -136,13 +136,13 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
 
-    fn about_the_last_change(&self, raw: &raw::Expect, conditions: &mut Vec<Condition>) {
-        if let Some(it) = &raw.accepted {
-            conditions.push(Condition::Accepted(it.disks, it.known));
-        }
-        if let Some(it) = &raw.refused {
-            conditions.push(Condition::Refused(it.get_ref().clone()));
-        }
+fn about_the_last_change(raw: &raw::Expect, conditions: &mut Vec<Condition>) {
+    if let Some(it) = &raw.accepted {
+        conditions.push(Condition::Accepted(it.disks, it.known));
+    }
+    if let Some(it) = &raw.refused {
+        conditions.push(Condition::Refused(it.get_ref().clone()));
     }
 }

@@ -257,7 +257,7 @@ pub(super) struct Expect {
     pub(super) undisturbed: Option<Nodes>,
     pub(super) removed: Option<Nodes>,
     pub(super) at_least: Option<RunsOnce>,
-    pub(super) at_most: Option<Copies>,
+    pub(super) at_most: Option<AtMost>,
     pub(super) starts_at_most: Option<StartsAtMost>,
     pub(super) messages_at_most: Option<Spanned<u64>>,
     pub(super) no_new_events: Option<Nodes>,
@@ -271,7 +271,7 @@ pub(super) struct Expect {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Copies {
+pub(super) struct AtMost {
     pub(super) name: Text,
     pub(super) copies: usize,
     pub(super) on: Option<Nodes>,

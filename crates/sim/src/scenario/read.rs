@@ -175,7 +175,7 @@ impl Reader<'_> {
         let mut free = Duration::ZERO;
         for step in raw.step {
             let span = step.span();
-            let step = self.step(step.into_inner(), span.clone())?;
+            let step = self.step(step.get_ref(), span.clone())?;
             if step.at < free {
                 let problem =
                     format!("this step begins at {:?}, when those before it may still run", step.at);

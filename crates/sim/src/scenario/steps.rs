@@ -18,14 +18,14 @@ const EDITS_MAX: u32 = 2_000;
 const FLAP_MIN: Duration = Duration::from_millis(50);
 
 impl Reader<'_> {
-    pub(super) fn step(&self, raw: raw::Step, span: Range<usize>) -> Result<Step, Fault> {
+    pub(super) fn step(&self, raw: &raw::Step, span: Range<usize>) -> Result<Step, Fault> {
         let at = span_of(&raw.at)?;
         let (line, _) = self.place(span.start);
         let mut acts = Vec::new();
-        self.events(&raw, &mut acts)?;
-        self.network(&raw, &span, &mut acts)?;
-        self.machines(&raw, &mut acts)?;
-        self.programs(&raw, &mut acts)?;
+        self.events(raw, &mut acts)?;
+        self.network(raw, &span, &mut acts)?;
+        self.machines(raw, &mut acts)?;
+        self.programs(raw, &mut acts)?;
         for (flag, act) in [(&raw.heal, Act::Heal), (&raw.remember, Act::Remember)] {
             if let Some(flag) = flag {
                 if !flag.get_ref() {
@@ -34,10 +34,10 @@ impl Reader<'_> {
                 acts.push(act);
             }
         }
-        if let Some(it) = raw.watch {
+        if let Some(it) = &raw.watch {
             acts.push(self.watch(it, at, &span)?);
         }
-        if let Some(it) = raw.expect {
+        if let Some(it) = &raw.expect {
             acts.push(Act::Expect(self.expect(it, &span)?));
         }
         let count = acts.len();

@@ -156,13 +156,17 @@ impl Run {
             Act::Clock(hosts, unix_s) => {
                 let passed = i64::try_from(cluster.now().as_millis()).unwrap_or(i64::MAX / 4);
                 let skew_ms = unix_s.saturating_mul(1_000) - EPOCH_MS - passed;
-                hosts.iter().for_each(|host| cluster.skew_clock(*host, skew_ms));
+                for host in hosts {
+                    cluster.skew_clock(*host, skew_ms);
+                }
             }
             Act::Capacity(hosts, capacity) => {
                 let (cpu_m, mib) = (capacity.cpu_m, capacity.memory_b >> 20);
                 let names = Names(hosts);
                 cluster.tell(format!("{names} will offer {cpu_m}m cpu and {mib} MiB when started again"));
-                hosts.iter().for_each(|host| cluster.offer(*host, *capacity));
+                for host in hosts {
+                    cluster.offer(*host, *capacity);
+                }
             }
             _ => {}
         }
