@@ -21,7 +21,7 @@ use crate::{Context, connect, online};
 const LASTS_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 /// Node-hours that one answer may take: an hour of real time in a build for development, which does
-/// some 2,000 an hour; far less in a release.
+/// some 2,000 an hour.
 const NODE_HOURS_MAX: u64 = 2_000;
 
 /// Show what a cut would do: who runs what on each side, what runs twice, what the heal stops
