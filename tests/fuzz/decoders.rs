@@ -17,8 +17,8 @@ use document::{Documents, Outcome};
 use identity::{JoinToken, KeyPair};
 use membership::{Membership, Settings};
 use model::{ClusterId, Deployment, Digest, EventId, Group, Name, NodeId, Time};
-use store::Journal;
-use store::fs::{Fs, FsFile};
+use store::fs::{Content, Fs, FsFile};
+use store::{Journal, Lock, LockError};
 
 /// Reads bytes as one thing.
 pub(crate) type Decoder = fn(&[u8]);
@@ -251,8 +251,10 @@ pub(crate) fn journal(data: &[u8]) {
     let open = || Journal::open_with(Arc::clone(&fs), dir, cluster, 4_096);
     let Ok((mut journal, found)) = open() else { return };
     journal.append(&[b"one more"]).expect("memory has room");
+    let opening = journal.opening();
     drop(journal);
-    let (_, again) = open().expect("what was opened and written to can be opened");
+    let (journal, again) = open().expect("what was opened and written to can be opened");
+    assert!(journal.opening() > opening, "no opening has a number twice");
     assert!(again.torn_bytes == 0 && again.records.len() == found.records.len() + 1);
     assert!(again.records[..found.records.len()] == found.records[..], "nothing that was there is lost");
 }
@@ -282,6 +284,23 @@ fn not_found() -> io::Error {
 }
 
 impl Fs for Memory {
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.files().keys().any(|file| file.starts_with(path)))
+    }
+
+    fn read(&self, path: &Path, _: u64) -> io::Result<Content> {
+        Ok(Content { bytes: self.get(path).ok_or_else(not_found)?, mode: 0o600 })
+    }
+
+    fn protect(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Nobody else is there.
+    fn lock(&self, _: &Path, _: &Path) -> Result<Lock, LockError> {
+        Ok(Lock::new(()))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         if !self.files().contains_key(path) {
             return Err(not_found());

@@ -41,15 +41,12 @@ fn faults(nodes: usize) {
                     break;
                 }
                 stories += 1;
-                match Story::draw_sized(seed, Some(nodes)).run() {
-                    Ok(took) => {
-                        let machines = f64::from(u32::try_from(took.ran.1).expect("small"));
-                        hours += took.ran.0.as_secs_f64() / 3600.0 * machines;
-                    }
-                    Err(failure) => {
-                        failed += 1;
-                        println!("seed {seed}: {}", failure.what.lines().next().unwrap_or_default());
-                    }
+                let told = Story::draw_sized(seed, Some(nodes)).tell();
+                let machines = f64::from(u32::try_from(told.machines).expect("small"));
+                hours += told.lasted.as_secs_f64() / 3600.0 * machines;
+                if let Err(what) = told.ended {
+                    failed += 1;
+                    println!("seed {seed}: {}", what.lines().next().unwrap_or_default());
                 }
             }
             (hours, stories, failed)

@@ -103,6 +103,13 @@ impl Author {
         self.key.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
     }
 
+    /// What signs with this key, as a node's.
+    pub(crate) fn signer(self) -> node::Signer {
+        node::Signer::new(move |bytes| {
+            self.key.sign(bytes).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
+        })
+    }
+
     fn sign(&mut self, body: &Body) -> Vec<u8> {
         let sign = |bytes: &[u8]| {
             let signature = self.key.sign(bytes);
@@ -167,22 +174,37 @@ impl Author {
     }
 
     /// A node is removed.
-    pub fn node_remove(&mut self, documents: &Documents, node: NodeId) -> Vec<u8> {
-        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), 0)
+    pub fn node_remove(&mut self, documents: &Documents, node: NodeId, time_ms: i64) -> Vec<u8> {
+        self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), time_ms)
     }
 
     /// An event that changes deployments, as of what `documents` know.
     pub fn change(&mut self, documents: &Documents, verb: Verb, edits: Vec<Edit>, time_ms: i64) -> Vec<u8> {
-        self.change_of(documents, Change { verb, undoes: None, edits }, time_ms)
+        let change = Change { verb, undoes: None, edits };
+        self.change_in(&Name::default_namespace(), documents, change, time_ms)
     }
 
-    fn change_of(&mut self, documents: &Documents, change: Change, time_ms: i64) -> Vec<u8> {
-        let doc = DocId::Namespace(Name::default_namespace());
+    /// The same in any namespace, and with what it takes back.
+    fn change_in(
+        &mut self,
+        namespace: &Name,
+        documents: &Documents,
+        change: Change,
+        time_ms: i64,
+    ) -> Vec<u8> {
+        let doc = DocId::Namespace(namespace.clone());
         let kind = Kind::Change(change);
         let mut body = self.body(documents.cluster(), doc.clone(), kind, time_ms);
         body.auth = documents.heads(&DocId::Cluster);
         body.deps = documents.heads(&doc);
         self.sign(&body)
+    }
+
+    /// Creates a whole deployment in its namespace; its incarnation is the event.
+    pub fn create(&mut self, documents: &Documents, deployment: &model::Deployment, time_ms: i64) -> Vec<u8> {
+        let edit = Edit::Create(Create { name: deployment.name.clone(), groups: deployment.to_groups() });
+        let change = Change { verb: Verb::Apply, undoes: None, edits: vec![edit] };
+        self.change_in(&deployment.namespace, documents, change, time_ms)
     }
 
     /// Creates the deployment, or sets the groups in which it differs; `None` where it differs in none.
@@ -259,12 +281,8 @@ impl Author {
             }
             _ => return None,
         };
-        let id = last.id;
-        Some(self.change_of(
-            documents,
-            Change { verb: Verb::Undo, undoes: Some(id), edits: vec![edit] },
-            time_ms,
-        ))
+        let change = Change { verb: Verb::Undo, undoes: Some(last.id), edits: vec![edit] };
+        Some(self.change_in(&namespace, documents, change, time_ms))
     }
 
     /// Sets a group of an incarnation that is deleted: valid, signed, and without any effect.

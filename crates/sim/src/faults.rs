@@ -1,13 +1,13 @@
 //! What a test does to a cluster: switches, cuts, and events handed in as the CLI does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use document::Documents;
-use model::{EventId, ImageRecord};
+use model::{EventId, ImageRecord, NodeId};
 use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Sabotage, Timings};
 use rand::RngExt;
 
-use crate::author::{Author, Spec, image_digest, name};
+use crate::author::{Author, Spec, image_digest};
 use crate::host::HostState;
 use crate::world::{Cluster, address, seed32};
 
@@ -59,12 +59,13 @@ impl Cluster {
         let image = ImageRecord { reference: "web:1".to_owned(), digest: image_digest(), size_b: 1 };
         let config = Config {
             me: it.id,
-            name: name(&format!("n{}", host + 1)),
+            name: it.machine.name.clone(),
             cluster: self.identity,
             generation: it.starts,
             addresses: vec![address(host)],
-            labels: BTreeMap::new(),
-            capacity: settings.capacity,
+            labels: it.machine.labels.clone(),
+            capacity: it.machine.capacity,
+            signer: it.signer.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
             sabotage: settings
@@ -76,6 +77,7 @@ impl Cluster {
         let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
         it.node = Some(node);
+        self.changes += 1;
         self.tell(format!("n{} starts", host + 1));
         self.started(host);
         self.input(host, Input::Woken);
@@ -102,6 +104,7 @@ impl Cluster {
         let kept = self.rng.random_range(0..=unsynced);
         self.hosts[host].lose_unsynced(kept);
         self.hosts[host].peer_dies();
+        self.changes += 1;
     }
 
     /// Fills or empties a disk.
@@ -227,17 +230,9 @@ impl Cluster {
         signed.expect("the deployment is there").0
     }
 
-    /// Alice removes a node through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run.
-    pub fn remove_node(&mut self, host: usize, gone: usize) -> CommandId {
-        let what = format!("remove n{}", gone + 1);
-        let gone = self.hosts[gone].id;
-        let signed = self.sign_and_submit(host, User::Alice, &what, |author, documents, _| {
-            Some(author.node_remove(documents, gone))
-        });
-        signed.expect("a removal can always be signed").0
+    /// Says a farewell to a peer in the name of another: true or not.
+    pub fn say_farewell(&mut self, host: usize, from: NodeId, events: Vec<Vec<u8>>) {
+        self.input(host, Input::Farewell { from, events });
     }
 
     /// The id of an event that was handed in.

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{ContainerId, EventId, NodeId, Time};
-use node::{Claim, Exit, Node, Seq};
+use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, Time};
+use node::{Claim, Exit, Node, Seq, Signer};
 
-use crate::hostile::Hostile;
-use crate::trouble::{Backup, Clock, Doom};
+use crate::hostile::Rogue;
+use crate::trouble::{Backup, Clock, Fate};
 use crate::world::Happening;
 
 /// What state a machine is in.
@@ -19,6 +19,17 @@ pub enum HostState {
     PeerDown,
     /// There is no power.
     PowerOff,
+}
+
+/// What a machine is called and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The name of its node.
+    pub name: Name,
+    /// What it offers to containers, from the next start of its peer on.
+    pub capacity: Capacity,
+    /// The labels of its node, from the next start of its peer on.
+    pub labels: BTreeMap<LabelKey, String>,
 }
 
 /// A container in the simulated kernel: what really runs.
@@ -48,6 +59,11 @@ pub struct Container {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) id: NodeId,
+    pub(crate) machine: Machine,
+    /// Signs with the node's key.
+    pub(crate) signer: Signer,
+    /// The peer was taken over: beside all else it sends false records of the others.
+    pub(crate) lies: bool,
     pub(crate) state: HostState,
     pub(crate) node: Option<Node>,
     /// Counts the lives of the peer: what was meant for an earlier one is dropped.
@@ -83,23 +99,28 @@ pub(crate) struct Host {
     pub(crate) paused: bool,
     pub(crate) deferred: Vec<Happening>,
     /// When the peer will die.
-    pub(crate) doom: Option<Doom>,
-    /// A member with a valid key that follows no rule, in the place of a peer.
-    pub(crate) hostile: Option<Box<Hostile>>,
+    pub(crate) fate: Option<Fate>,
+    /// What is there in the place of a peer, where the node's key is in the wrong hands.
+    pub(crate) rogue: Option<Box<Rogue>>,
     /// Peers with a live link, and which of the links that there were.
     pub(crate) links: BTreeMap<NodeId, u64>,
     pub(crate) dialling: BTreeSet<NodeId>,
     /// Who may speak to the peer, as the core said last.
     pub(crate) allowed: BTreeSet<NodeId>,
+    /// Nodes that the core called removed: they are told so when they dial.
+    pub(crate) former: BTreeSet<NodeId>,
     pub(crate) wake: Option<Time>,
     /// Inputs in one instant: many are a loop that never ends.
     pub(crate) busy: (Time, u32),
 }
 
 impl Host {
-    pub(crate) fn new(id: NodeId) -> Self {
+    pub(crate) fn new(id: NodeId, signer: Signer, machine: Machine) -> Self {
         Self {
             id,
+            machine,
+            signer,
+            lies: false,
             state: HostState::PowerOff,
             node: None,
             life: 0,
@@ -120,11 +141,12 @@ impl Host {
             no_pids: false,
             paused: false,
             deferred: Vec::new(),
-            doom: None,
-            hostile: None,
+            fate: None,
+            rogue: None,
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),
+            former: BTreeSet::new(),
             wake: None,
             busy: (Time::ZERO, 0),
         }
@@ -139,7 +161,7 @@ impl Host {
         self.wake = None;
         self.paused = false;
         self.deferred.clear();
-        self.doom = None;
+        self.fate = None;
         self.disk_failed = false;
         for container in self.kernel.values_mut().filter(|container| container.starting) {
             container.starting = false;

@@ -66,6 +66,9 @@ impl Cluster {
         let replica = entry.claim.replica.clone();
         self.count(&replica, true);
         self.remember_truth(host);
+        *self.starts.entry(replica.deployment).or_insert(0) += 1;
+        self.life_begins(host, container);
+        self.doom(host, container, pid);
         self.input(host, Input::Started { container, pid });
         if stop_asked {
             let after = self.ends_after();
@@ -130,6 +133,7 @@ impl Cluster {
         }
         let left = self.count(&replica, false);
         self.remember_truth(host);
+        self.life_ends(host, container);
         if surplus
             && left == 0
             && let Some(lost) = self.guarded.get_mut(&replica)
@@ -151,6 +155,7 @@ impl Cluster {
         if let Some(removed) = removed.filter(|it| it.pid.is_some() || it.starting) {
             if removed.pid.is_some() {
                 self.count(&removed.claim.replica, false);
+                self.life_ends(host, container);
             }
             let name = self.name_of_container(container);
             self.violation(&format!("n{} removes {name}, which runs", host + 1));
@@ -161,16 +166,17 @@ impl Cluster {
     /// The power goes: nothing runs.
     pub(crate) fn kernel_dies(&mut self, host: usize) {
         let mut stopped = Vec::new();
-        for container in self.hosts[host].kernel.values_mut() {
+        for (id, container) in &mut self.hosts[host].kernel {
             if container.pid.take().is_some() {
                 container.exit =
                     Exit { lost: Some("the machine was switched off".to_owned()), ..Exit::default() };
-                stopped.push(container.claim.replica.clone());
+                stopped.push((*id, container.claim.replica.clone()));
             }
         }
-        for replica in stopped {
+        for (container, replica) in stopped {
             self.count(&replica, false);
             self.excuse(replica);
+            self.life_ends(host, container);
         }
         self.remember_truth(host);
     }
@@ -183,14 +189,18 @@ impl Cluster {
 
     fn hold_to_capacity(&mut self, host: usize) {
         let used = self.used(host);
-        if !self.settings.capacity.holds(&used) {
-            let has = self.settings.capacity;
+        let has = self.hosts[host]
+            .node
+            .as_ref()
+            .map_or(self.hosts[host].machine.capacity, |it| it.config().capacity);
+        if !has.holds(&used) {
             self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }
     }
 
     /// How many copies run now.
-    fn count(&mut self, replica: &ReplicaId, runs: bool) -> u32 {
+    pub(crate) fn count(&mut self, replica: &ReplicaId, runs: bool) -> u32 {
+        self.changes += 1;
         let copies = self.running.entry(replica.clone()).or_insert(0);
         *copies = if runs { *copies + 1 } else { copies.checked_sub(1).expect("every start was counted") };
         *copies

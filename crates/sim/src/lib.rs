@@ -8,14 +8,17 @@
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
 //! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
-//! - `members`: machines that join, leave and are removed.
-//! - `hostile`: a member with a valid key that follows no rule.
+//! - `members`: machines that are let in while the cluster runs, and that are removed.
+//! - `hostile`: members with a valid key that lie of the others, or follow no rule at all.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
 //! - `check`: what is held against every step of every story.
+//! - `doom`: programs that end by themselves.
 //! - `author`: users who sign events, as the CLI does.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `explore`: every order of small scopes.
 //! - `scenario`: stories that people write, and their transcripts.
+//! - `timeline`: what ran where, from when to when.
+//! - `whatif`: what a cut would do to a cluster that somebody has.
 //!
 //! Invariants: the same seed and the same calls give the same trace, byte for byte; containers
 //! survive the death of the peer and not that of the machine; what was not synced is lost by a
@@ -25,6 +28,7 @@
 
 mod author;
 mod check;
+mod doom;
 pub mod explore;
 mod faults;
 mod host;
@@ -35,13 +39,16 @@ mod members;
 mod net;
 pub mod scenario;
 pub mod story;
+mod timeline;
 mod trouble;
 mod weather;
+pub mod whatif;
 mod world;
 
 pub use author::{Author, Spec};
 pub use faults::User;
-pub use host::{Container, HostState};
+pub use host::{Container, HostState, Machine};
+pub use timeline::Life;
 pub use trouble::Death;
 pub use weather::Odds;
 pub use world::{Acked, Cluster, Settings};

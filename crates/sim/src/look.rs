@@ -6,7 +6,7 @@ use membership::Liveness;
 use model::{Capacity, ContainerId, NodeId, ReplicaId, Revision};
 use node::{CommandId, Node, Outcome};
 
-use crate::host::{Container, HostState};
+use crate::host::{Container, HostState, Machine};
 use crate::world::{Acked, Cluster};
 
 impl Cluster {
@@ -20,9 +20,14 @@ impl Cluster {
         self.hosts.is_empty()
     }
 
-    /// What each machine offers to containers.
+    /// What each machine offers to containers, where they are alike.
     pub const fn capacity(&self) -> Capacity {
         self.settings.capacity
+    }
+
+    /// What a machine is called and what it offers.
+    pub fn machine(&self, host: usize) -> &Machine {
+        &self.hosts[host].machine
     }
 
     /// The state of a machine.

@@ -58,28 +58,38 @@ impl Cluster {
         self.cuts.contains(&(from, to)) || self.flapped.contains(&(from, to))
     }
 
-    /// Whether a handshake would succeed: packets pass both ways, and each lets the other in.
-    fn reachable(&self, host: usize, peer: NodeId) -> bool {
-        self.holders(peer).any(|to| self.reaches(host, to))
+    fn passes_both_ways(&self, one: usize, other: usize) -> bool {
+        self.passes(one, other) && self.passes(other, one)
     }
 
-    /// Every machine that has this key: more than one after a disk was cloned.
+    /// Whether a call is answered, by whoever is there.
+    fn is_answered(&self, host: usize, peer: NodeId) -> bool {
+        self.holders(peer).any(|to| self.passes_both_ways(host, to))
+    }
+
+    /// Every machine that has this key, or had it before it was set up anew: more than one after a disk
+    /// was cloned.
     fn holders(&self, peer: NodeId) -> impl Iterator<Item = usize> {
         let clones = self.clones.iter().filter(move |(id, _)| *id == peer).map(|(_, host)| *host);
         self.index.get(&peer).copied().into_iter().chain(clones)
     }
 
-    fn reaches(&self, host: usize, to: usize) -> bool {
-        let peer = self.hosts[to].id;
-        self.passes(host, to)
-            && self.passes(to, host)
+    /// The machines with which a handshake would succeed: they answer, and each lets the other in.
+    fn welcoming(&self, host: usize, peer: NodeId) -> Vec<usize> {
+        self.holders(peer).filter(|to| self.lets_in(host, *to, peer)).collect()
+    }
+
+    fn lets_in(&self, host: usize, to: usize, peer: NodeId) -> bool {
+        // A machine that was set up anew proves another key than the one that is dialled.
+        self.passes_both_ways(host, to)
+            && self.hosts[to].id == peer
             && self.hosts[to].allowed.contains(&self.hosts[host].id)
             && self.hosts[host].allowed.contains(&peer)
     }
 
     pub(crate) fn dial(&mut self, host: usize, peer: NodeId) {
         if !self.hosts[host].links.contains_key(&peer) && self.hosts[host].dialling.insert(peer) {
-            let after = if self.reachable(host, peer) { self.latency() * 3 } else { self.settings.dial };
+            let after = if self.is_answered(host, peer) { self.latency() * 3 } else { self.settings.dial };
             self.at(after, host, Happening::Dialled(peer));
         }
     }
@@ -89,13 +99,14 @@ impl Cluster {
         if self.hosts[host].links.contains_key(&peer) {
             return; // The other one was quicker: its call was the answer.
         }
-        if !self.reachable(host, peer) {
+        let welcoming = self.welcoming(host, peer);
+        if welcoming.is_empty() {
+            self.turned_away(host, peer);
             return self.input(host, Input::ConnectFailed(peer));
         }
         let me = self.hosts[host].id;
-        let mut holders: Vec<usize> = self.holders(peer).filter(|to| self.reaches(host, *to)).collect();
-        let at = if holders.len() > 1 { self.rng.random_range(0..holders.len()) } else { 0 };
-        let to = holders.swap_remove(at);
+        let at = if welcoming.len() > 1 { self.rng.random_range(0..welcoming.len()) } else { 0 };
+        let to = welcoming[at];
         // The other end may hold a dead link that it has not noticed: the new one takes its place.
         if let Some(old) = self.hosts[to].links.remove(&me) {
             // With two machines of one key the old link may be alive, and another's.
@@ -120,6 +131,26 @@ impl Cluster {
         self.input(host, Input::Connected(peer));
         if self.hosts[to].links.get(&me) == Some(&link) {
             self.input(to, Input::Connected(me));
+        }
+    }
+
+    /// A call that came to nothing: a removed node that calls where it is known as such is told so.
+    fn turned_away(&mut self, host: usize, peer: NodeId) {
+        let me = self.hosts[host].id;
+        let Some(to) = self.holders(peer).find(|to| self.passes_both_ways(host, *to)) else { return };
+        let lets_in = |it: usize, whom: &NodeId| self.hosts[it].allowed.contains(whom);
+        if lets_in(host, &peer) && !lets_in(to, &me) && self.hosts[to].former.contains(&me) {
+            self.input(to, Input::FormerMember(me));
+        }
+    }
+
+    /// What a removed node is told; lost if the way is cut. Nothing that it says is heard.
+    pub(crate) fn farewell(&mut self, host: usize, to: NodeId, events: Vec<Vec<u8>>) {
+        // With two machines of one key: to one that hears it.
+        let Some(target) = self.holders(to).find(|target| self.passes(host, *target)) else { return };
+        if !events.is_empty() {
+            let (from, after) = (self.hosts[host].id, self.latency() * 2);
+            self.at(after, target, Happening::Input(Input::Farewell { from, events }));
         }
     }
 
@@ -242,6 +273,7 @@ impl Cluster {
 
     pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
+        self.datagrams += 1;
         let drawn = self.rng.random_range(0..1_000);
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);
@@ -253,6 +285,12 @@ impl Cluster {
             let after = self.latency().max(self.clogged(host, target)) + self.late();
             self.at(after, target, Happening::Datagram { from, link, bytes: bytes.to_vec() });
         }
+    }
+
+    /// Cuts these pairs, or lets them pass again; the others stay as they are.
+    pub(crate) fn switch_cuts(&mut self, pairs: &BTreeSet<(usize, usize)>, cut: bool) {
+        let cuts = if cut { &self.cuts | pairs } else { &self.cuts - pairs };
+        self.set_cuts(cuts);
     }
 
     /// Puts new cuts in the place of the old ones.

@@ -25,7 +25,7 @@ pub enum Death {
 
 /// A death that waits for its moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Doom {
+pub(crate) struct Fate {
     /// Effects that are still carried out.
     pub(crate) effects: u32,
     pub(crate) death: Death,
@@ -59,27 +59,27 @@ impl Cluster {
     /// Lets a peer die behind its `effects`-th effect from now: between two of those that one input
     /// brought, as it comes. This is what a crash looks like from outside.
     pub fn die_after(&mut self, host: usize, effects: u32, death: Death, back_after: Option<Duration>) {
-        if self.hosts[host].state == HostState::Up && self.hosts[host].hostile.is_none() {
+        if self.hosts[host].state == HostState::Up && self.hosts[host].rogue.is_none() {
             self.tell(format!("n{} will die after {effects} effects, by {death:?}", host + 1));
-            self.hosts[host].doom = Some(Doom { effects, death, back_after });
+            self.hosts[host].fate = Some(Fate { effects, death, back_after });
         }
     }
 
     /// Whether the peer is dead before it carries out this effect.
     pub(crate) fn dies_before(&mut self, host: usize, effect: &Effect) -> bool {
-        let Some(doom) = &mut self.hosts[host].doom else { return false };
-        if let Some(left) = doom.effects.checked_sub(1) {
-            doom.effects = left;
+        let Some(fate) = &mut self.hosts[host].fate else { return false };
+        if let Some(left) = fate.effects.checked_sub(1) {
+            fate.effects = left;
             return false;
         }
-        let doom = *doom;
+        let fate = *fate;
         let what = word(effect);
         self.tell(format!("n{} dies before it does this: {what}", host + 1));
-        match doom.death {
+        match fate.death {
             Death::Kill => self.stop_peer(host),
             Death::Power => self.power_off(host),
         }
-        if let Some(after) = doom.back_after {
+        if let Some(after) = fate.back_after {
             self.at(after, host, Happening::Back);
         }
         true
@@ -95,7 +95,7 @@ impl Cluster {
     /// Stops a peer where it stands, for so long: it hears nothing and does nothing, its containers go
     /// on.
     pub fn pause(&mut self, host: usize, span: Duration) {
-        if self.hosts[host].hears() && self.hosts[host].hostile.is_none() {
+        if self.hosts[host].hears() && self.hosts[host].rogue.is_none() {
             self.tell(format!("n{}'s peer stands still for {span:?}", host + 1));
             self.hosts[host].paused = true;
             self.links_follow();
@@ -174,7 +174,8 @@ impl Cluster {
         self.tell(format!("n{}'s disk is copied into a second machine, n{}", host + 1, clone + 1));
         self.back_up(host);
         let id = self.hosts[host].id;
-        let mut second = Host::new(id);
+        let (signer, machine) = (self.hosts[host].signer.clone(), self.hosts[host].machine.clone());
+        let mut second = Host::new(id, signer, machine);
         if let Some(backup) = self.hosts[host].backup.clone() {
             second.disk = backup.disk;
             second.on_disk = backup.on_disk;
@@ -268,6 +269,7 @@ pub(crate) const fn word(effect: &Effect) -> &'static str {
         Effect::Reply { .. } => "answer a client",
         Effect::Notice(_) => "say something",
         Effect::Roster { .. } => "tell who may speak",
+        Effect::Farewell { .. } => "say farewell to a removed node",
         Effect::WakeAt { .. } => "set the alarm",
     }
 }

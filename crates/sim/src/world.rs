@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use document::Documents;
 use document::event::NodeInfo;
-use model::{Capacity, ClusterId, ContainerId, EventId, NodeId, ReplicaId, Time};
+use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Time};
 use node::{CommandId, Effect, Input, Outcome, Seq};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use wire::Message;
 
 use crate::author::{Author, name};
 use crate::check::Check;
-use crate::host::Host;
+use crate::doom::Doom;
+use crate::host::{Host, Machine};
 use crate::net::Wire;
+use crate::timeline::Lives;
 use crate::weather::{Flap, Odds};
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
-const EPOCH_MS: i64 = 1_795_000_000_000;
+pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
 
 /// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
 /// honest work; this many are a loop that never ends.
@@ -45,7 +48,7 @@ pub struct Settings {
     pub dial: Duration,
     /// Starts of containers that fail, in thousandths.
     pub start_failures: u32,
-    /// What each node offers.
+    /// What each node offers, where the machines are not described one by one.
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
     pub no_duplicate_resolution: bool,
@@ -102,8 +105,14 @@ pub(crate) enum Happening {
         container: ContainerId,
         pid: u32,
     },
+    /// A program ends by itself with that code.
+    Failed {
+        container: ContainerId,
+        pid: u32,
+        code: i32,
+    },
     Wake,
-    /// The hostile member does something.
+    /// The rogue does something.
     Mischief,
     // The rest is not for a peer.
     /// A machine whose peer died is switched on again.
@@ -178,8 +187,8 @@ pub struct Cluster {
     pub(crate) clones: Vec<(NodeId, usize)>,
     /// How many machines there were when the cluster was founded.
     pub(crate) founders: usize,
-    /// Machines that have asked to be let in: which, and their admissions.
-    pub(crate) joining: BTreeMap<CommandId, (usize, Vec<u8>)>,
+    /// Machines that have asked to be let in: which, and what is on their disks once they are.
+    pub(crate) joining: BTreeMap<CommandId, (usize, Vec<Vec<u8>>)>,
     /// Machines whose removal was asked for, whatever became of that.
     pub(crate) asked_to_go: BTreeSet<usize>,
     /// What is held against every step.
@@ -194,6 +203,15 @@ pub struct Cluster {
     pub bob: Author,
     /// Messages sent on links.
     pub frames: u64,
+    /// Datagrams sent, those that were lost included.
+    pub datagrams: u64,
+    /// Counts what changes what runs or what is known of events: what depends on these alone need not be
+    /// looked at again before.
+    pub(crate) changes: u64,
+    /// Programs started so far, by deployment.
+    pub(crate) starts: BTreeMap<Name, u64>,
+    /// Programs that end by themselves.
+    pub(crate) dooms: Vec<Doom>,
     /// Running copies of each replica, by the kernels' word.
     pub(crate) running: BTreeMap<ReplicaId, u32>,
     /// Replicas that must not lose their last copy, and when they first did.
@@ -201,6 +219,8 @@ pub struct Cluster {
     /// Containers in the order of their first start: what they are called in the trace.
     pub(crate) names: BTreeMap<ContainerId, usize>,
     pub(crate) trace: Vec<String>,
+    /// What ran where and when, once somebody wants to know.
+    pub(crate) lives: Option<Lives>,
     /// Rules of the world itself that a peer broke.
     pub(crate) violations: Vec<String>,
 }
@@ -219,13 +239,20 @@ struct Founding {
     ids: Vec<NodeId>,
 }
 
-/// Signs the genesis, bob's key and an admission for each further node.
-fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding {
+/// Signs the genesis, bob's key and an admission for each further node that is not to join later.
+fn found(
+    seed: u64,
+    machines: &[Machine],
+    later: &BTreeSet<usize>,
+    alice: &mut Author,
+    bob: &Author,
+) -> Founding {
     const SOUND: &str = "the simulator's own events are valid";
-    let mut keys: Vec<Author> = (0..nodes).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
+    let mut keys: Vec<Author> =
+        (0..machines.len()).map(|n| Author::new(seed32(seed, 0x0d, n as u64))).collect();
     let ids: Vec<NodeId> = keys.iter().map(|key| NodeId::from_bytes(key.public())).collect();
     let info =
-        |n: usize| NodeInfo { name: name(&format!("n{}", n + 1)), key: ids[n], addresses: vec![address(n)] };
+        |n: usize| NodeInfo { name: machines[n].name.clone(), key: ids[n], addresses: vec![address(n)] };
     let (cluster, genesis) = alice.genesis(info(0));
     let mut documents = Documents::new(cluster);
     documents.insert(&genesis).expect(SOUND);
@@ -237,10 +264,10 @@ fn found(seed: u64, nodes: usize, alice: &mut Author, bob: &Author) -> Founding 
     let event = alice.user_add(&documents, "bob", bob.public());
     add(&mut documents, event);
     let token = Author::new(seed32(seed, 0x70, 0));
-    let uses = u32::try_from(nodes).expect("a simulated cluster is bounded by its roster");
+    let uses = u32::try_from(machines.len()).expect("a simulated cluster is bounded by its roster");
     let event = alice.token(&documents, model::TokenId::from_bytes(token.public()), uses);
     add(&mut documents, event);
-    for (n, key) in keys.iter_mut().enumerate().skip(1) {
+    for (n, key) in keys.iter_mut().enumerate().skip(1).filter(|(n, _)| !later.contains(n)) {
         let event = key.admit(&documents, &token, info(n));
         add(&mut documents, event);
     }
@@ -269,12 +296,42 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
+        Self::founded(seed, nodes, &BTreeSet::new(), settings)
+    }
+
+    /// The same, with machines that are not members yet: nothing is on their disks. The first founds the
+    /// cluster and is a member in any case.
+    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: Settings) -> Self {
+        let machine = |n: usize| Machine {
+            name: name(&format!("n{}", n + 1)),
+            capacity: settings.capacity,
+            labels: BTreeMap::new(),
+        };
+        Self::founded_of((0..nodes).map(machine).collect(), seed, later, settings)
+    }
+
+    /// A cluster of these machines, all admitted, all switched off.
+    ///
+    /// # Panics
+    /// With no machine, or more than a roster may have, or two of one name.
+    pub fn of_machines(seed: u64, machines: Vec<Machine>, settings: Settings) -> Self {
+        Self::founded_of(machines, seed, &BTreeSet::new(), settings)
+    }
+
+    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: Settings) -> Self {
+        let nodes = machines.len();
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
-        let Founding { cluster, log, ids } = found(seed, nodes, &mut alice, &bob);
-        let mut hosts: Vec<Host> = ids.iter().map(|id| Host::new(*id)).collect();
-        for host in &mut hosts {
+        let Founding { cluster, log, ids } = found(seed, &machines, later, &mut alice, &bob);
+        let signer = |n: usize| Author::new(seed32(seed, 0x0d, n as u64)).signer();
+        let mut hosts: Vec<Host> = ids
+            .iter()
+            .zip(machines)
+            .enumerate()
+            .map(|(n, (id, machine))| Host::new(*id, signer(n), machine))
+            .collect();
+        for (_, host) in hosts.iter_mut().enumerate().filter(|(n, _)| !later.contains(n)) {
             host.write(log.iter().cloned());
         }
         Self {
@@ -305,10 +362,15 @@ impl Cluster {
             alice,
             bob,
             frames: 0,
+            datagrams: 0,
+            changes: 0,
+            starts: BTreeMap::new(),
+            dooms: Vec::new(),
             running: BTreeMap::new(),
             guarded: BTreeMap::new(),
             names: BTreeMap::new(),
             trace: Vec::new(),
+            lives: None,
             violations: Vec::new(),
         }
     }
@@ -378,13 +440,16 @@ impl Cluster {
         // Programs outlive the peer; the rest is for the peer of that life.
         match entry.what {
             Happening::Ended { container, pid } => return self.ended(host, container, pid),
+            Happening::Failed { container, pid, code } => {
+                return self.failed(host, container, pid, code);
+            }
             Happening::Back => return self.back(host),
             Happening::Resume => return self.resume(host),
             Happening::Flips(which) => return self.flips(which),
             _ => {}
         }
         let it = &self.hosts[host];
-        if it.life != entry.life || (it.node.is_none() && it.hostile.is_none()) {
+        if it.life != entry.life || (it.node.is_none() && it.rogue.is_none()) {
             return;
         }
         if it.paused {
@@ -403,7 +468,11 @@ impl Cluster {
     pub(crate) fn is_stale(&self, entry: &Entry) -> bool {
         let it = &self.hosts[entry.host];
         match entry.what {
-            Happening::Ended { .. } | Happening::Back | Happening::Resume | Happening::Flips(_) => false,
+            Happening::Ended { .. }
+            | Happening::Failed { .. }
+            | Happening::Back
+            | Happening::Resume
+            | Happening::Flips(_) => false,
             Happening::Wake => it.life != entry.life || it.wake.is_none_or(|at| at > entry.at),
             _ => it.life != entry.life,
         }
@@ -453,7 +522,11 @@ impl Cluster {
                 }
             }
             Happening::Mischief => self.mischief(host),
-            Happening::Ended { .. } | Happening::Back | Happening::Resume | Happening::Flips(_) => {}
+            Happening::Ended { .. }
+            | Happening::Failed { .. }
+            | Happening::Back
+            | Happening::Resume
+            | Happening::Flips(_) => {}
         }
     }
 
@@ -464,7 +537,7 @@ impl Cluster {
         if self.hosts[host].paused {
             return self.defer(host, Happening::Input(input));
         }
-        if self.hosts[host].hostile.is_some() {
+        if self.hosts[host].rogue.is_some() {
             return self.overhears(host, input);
         }
         let mut inputs = VecDeque::from([input]);
@@ -494,11 +567,17 @@ impl Cluster {
     pub(crate) fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
+                self.changes += 1;
                 self.hosts[host].unsynced.push((seq, records));
                 let after = self.sync_takes(host);
                 self.at(after, host, Happening::Synced(seq));
             }
-            Effect::Send { to, message } => self.send(host, to, message),
+            Effect::Send { to, message } => {
+                if self.hosts[host].lies && matches!(message, Message::Records { .. }) {
+                    self.send_lies(host, to);
+                }
+                self.send(host, to, message);
+            }
             Effect::Datagram { to, bytes } => self.datagram(host, to, &bytes),
             Effect::Connect { node, .. } => self.dial(host, node),
             Effect::Disconnect(peer) => {
@@ -518,7 +597,9 @@ impl Cluster {
                 let message = self.with_names(&notice.message);
                 self.tell(format!("n{} {}{about}: {message}", host + 1, notice.kind));
             }
-            Effect::Roster { nodes, .. } => {
+            Effect::Farewell { to, events } => self.farewell(host, to, events),
+            Effect::Roster { nodes, former, .. } => {
+                self.hosts[host].former = former;
                 let gone: Vec<NodeId> = self.hosts[host].allowed.difference(&nodes).copied().collect();
                 self.hosts[host].allowed = nodes;
                 for peer in gone {
@@ -549,7 +630,7 @@ impl Cluster {
                 self.tell(format!("n{} answers: refused ({code}): {reason}", host + 1));
             }
         }
-        self.joined(host, command, &outcome);
+        self.let_in(command, &outcome);
         if self.outcomes.insert(command, outcome).is_some() {
             self.violation(&format!("n{} answered one request twice", host + 1));
         }

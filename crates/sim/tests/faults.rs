@@ -112,7 +112,7 @@ fn a_machine_without_processes_lets_another_run_its_share() {
 #[test]
 fn a_machine_that_joins_takes_its_share_and_one_that_leaves_gives_it_up() {
     let mut cluster = at_rest();
-    let joined = cluster.join(1).expect("n2 answers");
+    let joined = cluster.join_new(1).expect("n2 answers");
     let four = [0, 1, 2, joined];
     let up = cluster.run_until(Duration::from_secs(10), |it| it.agreed(&four) && it.all_up(&four));
     assert!(up.is_some(), "{}", cluster.trace().join("\n"));

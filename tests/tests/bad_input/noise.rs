@@ -221,6 +221,10 @@ impl Gate for Anybody {
         true
     }
 
+    fn node_former(&self, _: &NodeId) -> bool {
+        false
+    }
+
     fn user_allowed(&self, _: &UserId) -> bool {
         true
     }

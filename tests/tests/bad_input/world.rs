@@ -144,10 +144,7 @@ impl Site {
     #[track_caller]
     pub(crate) fn init_as(&self, user: &str, name: &str, capacity: &str) -> Node<'_> {
         let node = Node::new(self, user, name);
-        let mut args = vec!["init", "--user", user, "--capacity", capacity];
-        let own = node.options();
-        args.extend(own.iter().map(String::as_str));
-        self.run_as(user, &args).ok();
+        node.init_with(capacity).ok();
         node
     }
 
@@ -238,6 +235,18 @@ impl<'a> Node<'a> {
         .to_vec()
     }
 
+    fn init_with(&self, capacity: &str) -> Said {
+        let mut args = vec!["init", "--user", &self.user, "--capacity", capacity];
+        let own = self.options();
+        args.extend(own.iter().map(String::as_str));
+        self.site.run_as(&self.user, &args)
+    }
+
+    /// `init` of this node.
+    pub(crate) fn init(&self) -> Said {
+        self.init_with(CAPACITY)
+    }
+
     /// `join` of this node, with whatever token.
     #[track_caller]
     pub(crate) fn join(&self, token: &str) -> Said {
@@ -318,6 +327,16 @@ impl<'a> Node<'a> {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(peer.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         assert!(peer.wait().unwrap().success(), "{}", self.log());
+    }
+
+    /// Kills the peer and every container at once, as a power cut does.
+    #[track_caller]
+    pub(crate) fn power_cut(&mut self) {
+        let mut peer = self.peer.take().unwrap();
+        peer.kill().unwrap();
+        peer.wait().unwrap();
+        kernel::kill_all(&self.cgroup).unwrap();
+        assert_eq!(self.containers().len(), 0);
     }
 
     /// Runs a command against this peer.

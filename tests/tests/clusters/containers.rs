@@ -37,7 +37,7 @@ fn what_is_applied_runs_isolated_and_limited_and_answers_and_is_gone_when_delete
         assert_eq!(limits.cpu_m, Some(250));
         // Our init is one more than the program may have.
         assert!(limits.pids.is_some_and(|pids| (30..=31).contains(&pids)), "{limits:?}");
-        for kind in ["net", "pid", "mnt", "uts", "ipc", "cgroup"] {
+        for kind in ["user", "net", "pid", "mnt", "uts", "ipc", "cgroup"] {
             for process in &held.processes {
                 assert!(!same_namespace(kind, process.pid, std::process::id()), "{kind} is the host's");
             }

@@ -1,7 +1,7 @@
 //! Nodes and people that come and go.
 
 use api::routes;
-use api::shapes::{ImageRow, NodeRow, NodeState as Liveness, TokenRow};
+use api::shapes::{ImageRow, NodeRow, NodeState as Liveness, Status, TokenRow};
 use dev::User;
 use dev::skerry::Skerry;
 use e2e::{LIMIT, World, binary, eventually, with_cluster};
@@ -94,6 +94,57 @@ fn a_removed_node_is_let_go_its_work_moves_and_its_peer_ends() {
             if row.pid.is_none() { Ok(()) } else { Err(format!("the removed peer still runs: {row:?}")) }
         });
         world.sees("n1", "n3", Liveness::Removed);
+    });
+}
+
+/// The twin in virtual time is in the simulator's tests of removals.
+#[test]
+fn a_node_that_was_removed_while_it_was_off_stops_at_the_first_contact_and_says_by_whom() {
+    with_cluster(3, |world| {
+        world.image("n1");
+        world.apply("n1", "app", &lines(&quiet(6)));
+        world.settled(&ALL, "app", 6);
+        world.cut("n1,n2/n3");
+        world.kill("n3");
+        world.sees("n1", "n3", Liveness::Down);
+        world.ok("n1", &["node", "rm", "n3"]);
+        let others = world.settled(&["n1", "n2"], "app", 6);
+        // It cannot know, and runs its last share.
+        world.start("n3");
+        eventually(LIMIT, || {
+            if world.held(&["n3"])?.is_empty() { Err("nothing runs on n3".to_owned()) } else { Ok(()) }
+        });
+        world.heal();
+        // Its own view, while its peer can still be asked.
+        eventually(LIMIT, || {
+            let status: Status = world.ask("n3", routes::STATUS)?;
+            let row = status.nodes.iter().find(|row| row.name == "n3").ok_or("no n3")?;
+            match (&status.removed, &row.removed) {
+                (Some(own), Some(listed)) if own == listed && own.by == "alice" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        world.gone(&["n3"], "app");
+        assert_eq!(world.settled(&["n1", "n2"], "app", 6), others, "the others were touched");
+        eventually(LIMIT, || {
+            let rows = world.cluster.status().map_err(|error| error.to_string())?;
+            let row = rows.into_iter().find(|row| row.name == "n3").ok_or("no n3")?;
+            if row.pid.is_none() { Ok(()) } else { Err(format!("the removed peer still runs: {row:?}")) }
+        });
+        assert!(world.cluster.log_tail("n3").contains("was removed from the cluster by alice at "));
+        // Started again it says so, runs nothing, and says what to do. So does a join into its folder.
+        let dir = world.dir("n3").display().to_string();
+        let netns = world.cluster.node("n3").unwrap().netns_path;
+        let inside = Skerry::new(binary::skerry(), LIMIT).inside(&netns);
+        let again = inside.run(&["peer", "--dir", &dir]).unwrap();
+        assert_eq!(again.code, Some(8), "{again:?}");
+        for words in ["node `n3` was removed from cluster", "by alice at ", "`skerry join TOKEN`"] {
+            assert!(again.stderr.contains(words), "{words}: {again:?}");
+        }
+        assert!(world.held(&["n3"]).unwrap().is_empty());
+        let joined = world.run("n3", User::Alice, &["join", &token(world, &[]), "--dir", &dir]);
+        assert_eq!(joined.code, Some(1), "{joined:?}");
+        assert!(joined.stderr.contains("if that node was removed, delete the folder"), "{joined:?}");
     });
 }
 

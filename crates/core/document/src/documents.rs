@@ -507,6 +507,29 @@ impl Documents {
         (events, false)
     }
 
+    /// A valid event behind its causal past in its own document, as stored bytes, causes before effects:
+    /// the newest part of them that fits `bytes_max`, and at least the event. The flag says whether
+    /// older ones were left out. Nothing for an event that is not here, or is void.
+    pub fn with_past(&self, id: EventId, bytes_max: usize) -> (Vec<Vec<u8>>, bool) {
+        let Some(place) = self.places.get(&id) else { return (Vec::new(), false) };
+        let log = self.log_at(place.slot);
+        let past = &log.entry(place.index).past;
+        let mut events = Vec::new();
+        let mut bytes = 0_usize;
+        let mut cut = false;
+        // From the event backwards: nothing in its past sorts behind it.
+        for (_, entry) in log.ordered().rev().filter(|(index, _)| past.contains(*index)) {
+            bytes = bytes.saturating_add(entry.event.size());
+            if bytes > bytes_max && !events.is_empty() {
+                cut = true;
+                break;
+            }
+            events.push(entry.event.encode());
+        }
+        events.reverse();
+        (events, cut)
+    }
+
     /// Ids from which a peer finds what both have: heads, then events 1, 2, 4, 8, ... back, then the
     /// first. At most [`SAMPLES_MAX`], distinct.
     pub fn samples(&self, doc: &DocId) -> Vec<EventId> {

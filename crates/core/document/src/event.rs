@@ -580,15 +580,21 @@ fn read(stored: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { id, event: SignedEvent { text: text.to_owned(), sig: *sig }, body })
 }
 
+/// Whether the holder of this Ed25519 key signed these bytes.
+pub fn is_signed_by(key: &[u8; 32], bytes: &[u8], signature: &[u8; SIGNATURE_BYTES]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(bytes, signature).is_ok()
+}
+
 /// Checks that the author signed it, and that a node that joins holds the token's one-time key.
 fn verify(Decoded { id, event, body }: &Decoded) -> Result<(), Refused> {
-    UnparsedPublicKey::new(&ED25519, body.author.key())
-        .verify(&signing_bytes(&event.text), &event.sig)
-        .map_err(|_| Refused::Signature { id: *id })?;
+    if !is_signed_by(body.author.key(), &signing_bytes(&event.text), &event.sig) {
+        return Err(Refused::Signature { id: *id });
+    }
     if let Kind::NodeAdmit(admit) = &body.kind {
-        UnparsedPublicKey::new(&ED25519, admit.token.as_bytes())
-            .verify(&admit_bytes(body.cluster, admit.node.key, &admit.node.name), &admit.proof.0)
-            .map_err(|_| Refused::Proof { id: *id })?;
+        let bytes = admit_bytes(body.cluster, admit.node.key, &admit.node.name);
+        if !is_signed_by(admit.token.as_bytes(), &bytes, &admit.proof.0) {
+            return Err(Refused::Proof { id: *id });
+        }
     }
     Ok(())
 }

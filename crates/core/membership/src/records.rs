@@ -6,7 +6,7 @@ use model::limits::{
     CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
     NAMESPACES_MAX, NODES_MAX,
 };
-use model::{NodeId, NodeRecord, RecordVersion};
+use model::{NodeId, NodeRecord, RecordVersion, SignedRecord};
 
 /// Addresses of one node: its interfaces, and what its operator adds.
 pub const ADDRESSES_MAX: usize = 16;
@@ -47,12 +47,19 @@ pub enum RecordError {
     },
 }
 
-/// The newest record of each member. The caller vouches that a record was written by its node.
+/// A record, and the signed bytes that it was read from and is passed on as.
+#[derive(Clone, Debug)]
+struct Held {
+    record: NodeRecord,
+    signed: SignedRecord,
+}
+
+/// The newest record of each member. The caller vouches that a record was signed by its node.
 #[derive(Clone, Debug)]
 pub struct Records {
     me: NodeId,
     members: BTreeSet<NodeId>,
-    newest: BTreeMap<NodeId, NodeRecord>,
+    newest: BTreeMap<NodeId, Held>,
 }
 
 impl Records {
@@ -68,8 +75,9 @@ impl Records {
         self.newest.retain(|id, _| self.members.contains(id));
     }
 
-    /// Takes a record from another node; whether it is newer than what was known.
-    pub fn insert(&mut self, record: NodeRecord) -> Result<bool, RecordError> {
+    /// Whether a record from another node is newer than what is known, and may be taken. Nothing is:
+    /// its signature is worth a look then.
+    pub fn is_news(&self, record: &NodeRecord) -> Result<bool, RecordError> {
         let own = self.get(&self.me).map_or(RecordVersion::default(), |own| own.version);
         if record.node == self.me {
             return if record.version > own {
@@ -81,51 +89,61 @@ impl Records {
         if !self.members.contains(&record.node) {
             return Err(RecordError::Stranger(record.node));
         }
-        check(&record)?;
-        Ok(self.take(record))
+        check(record)?;
+        Ok(self.is_newer(record))
+    }
+
+    /// Takes a record from another node; whether it is newer than what was known.
+    pub fn insert(&mut self, record: NodeRecord, signed: SignedRecord) -> Result<bool, RecordError> {
+        let news = self.is_news(&record)?;
+        if news {
+            self.newest.insert(record.node, Held { record, signed });
+        }
+        Ok(news)
     }
 
     /// Takes this node's own record; whether it is newer than the last.
-    pub fn set_own(&mut self, record: NodeRecord) -> Result<bool, RecordError> {
+    pub fn set_own(&mut self, record: NodeRecord, signed: SignedRecord) -> Result<bool, RecordError> {
         if record.node != self.me {
             return Err(RecordError::Stranger(record.node));
         }
         check(&record)?;
-        Ok(self.take(record))
+        let newer = self.is_newer(&record);
+        if newer {
+            self.newest.insert(record.node, Held { record, signed });
+        }
+        Ok(newer)
     }
 
-    fn take(&mut self, record: NodeRecord) -> bool {
-        let newer = self.newest.get(&record.node).is_none_or(|known| known.version < record.version);
-        if newer {
-            self.newest.insert(record.node, record);
-        }
-        newer
+    fn is_newer(&self, record: &NodeRecord) -> bool {
+        self.get(&record.node).is_none_or(|known| known.version < record.version)
     }
 
     /// The record of a node.
     pub fn get(&self, node: &NodeId) -> Option<&NodeRecord> {
-        self.newest.get(node)
+        self.newest.get(node).map(|held| &held.record)
     }
 
     /// Every record, by node.
     pub fn iter(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.newest.values()
+        self.newest.values().map(|held| &held.record)
     }
 
     /// What is known, in short: for another to say what it knows better.
     pub fn digest(&self) -> Vec<(NodeId, RecordVersion)> {
-        self.newest.values().map(|record| (record.node, record.version)).collect()
+        self.iter().map(|record| (record.node, record.version)).collect()
     }
 
-    /// The records that one with this digest lacks.
-    pub fn newer_than(&self, digest: &[(NodeId, RecordVersion)]) -> Vec<&NodeRecord> {
+    /// The records that one with this digest lacks, as their nodes signed them, and whose they are.
+    pub fn newer_than(&self, digest: &[(NodeId, RecordVersion)]) -> Vec<(NodeId, &SignedRecord)> {
         let mut known: BTreeMap<NodeId, RecordVersion> = BTreeMap::new();
         for (id, version) in digest {
             let best = known.entry(*id).or_insert(*version);
             *best = (*best).max(*version);
         }
-        let lacks = |record: &&NodeRecord| known.get(&record.node).is_none_or(|it| *it < record.version);
-        self.newest.values().filter(lacks).collect()
+        let lacks = |record: &NodeRecord| known.get(&record.node).is_none_or(|it| *it < record.version);
+        let lacking = self.newest.values().filter(|held| lacks(&held.record));
+        lacking.map(|held| (held.record.node, &held.signed)).collect()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::{ADDRESSES_MAX, RecordError, Records};
-use model::{Capacity, Name, NodeId, NodeRecord, RecordVersion};
+use model::{Capacity, Name, NodeId, NodeRecord, RecordVersion, Signature, SignedRecord};
 use proptest::prelude::*;
 
 fn id(n: u8) -> NodeId {
@@ -30,6 +30,25 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
     }
 }
 
+/// Signed bytes that tell one record from another; what they say is not looked at here.
+fn signed(record: &NodeRecord) -> SignedRecord {
+    let RecordVersion { generation, count } = record.version;
+    let bytes = [&record.node.as_bytes()[..], &generation.to_be_bytes(), &count.to_be_bytes()].concat();
+    SignedRecord { bytes, signature: Signature::from_bytes(&[7; 64]) }
+}
+
+fn take(table: &mut Records, record: NodeRecord) -> Result<bool, RecordError> {
+    let (news, signed) = (table.is_news(&record), signed(&record));
+    let taken = table.insert(record, signed);
+    assert_eq!(news, taken, "it is foretold what becomes of it");
+    taken
+}
+
+fn own(table: &mut Records, record: NodeRecord) -> Result<bool, RecordError> {
+    let signed = signed(&record);
+    table.set_own(record, signed)
+}
+
 fn table(me: u8) -> Records {
     let mut records = Records::new(id(me));
     records.set_roster(&(0..4).map(id).collect());
@@ -39,31 +58,31 @@ fn table(me: u8) -> Records {
 #[test]
 fn a_later_start_beats_any_count_of_an_earlier_one() {
     let mut records = table(0);
-    assert_eq!(records.insert(record(1, 1, 900)), Ok(true));
-    assert_eq!(records.insert(record(1, 2, 0)), Ok(true));
-    assert_eq!(records.insert(record(1, 1, 901)), Ok(false));
-    assert_eq!(records.insert(record(1, 2, 0)), Ok(false));
+    assert_eq!(take(&mut records, record(1, 1, 900)), Ok(true));
+    assert_eq!(take(&mut records, record(1, 2, 0)), Ok(true));
+    assert_eq!(take(&mut records, record(1, 1, 901)), Ok(false));
+    assert_eq!(take(&mut records, record(1, 2, 0)), Ok(false));
     assert_eq!(records.get(&id(1)).unwrap().version, RecordVersion { generation: 2, count: 0 });
 }
 
 #[test]
 fn strangers_have_no_record_and_a_removed_node_loses_its_own() {
     let mut records = table(0);
-    assert_eq!(records.insert(record(9, 1, 1)), Err(RecordError::Stranger(id(9))));
-    assert_eq!(records.insert(record(3, 1, 1)), Ok(true));
+    assert_eq!(take(&mut records, record(9, 1, 1)), Err(RecordError::Stranger(id(9))));
+    assert_eq!(take(&mut records, record(3, 1, 1)), Ok(true));
     records.set_roster(&BTreeSet::from([id(1)]));
     assert_eq!(records.get(&id(3)), None);
-    assert_eq!(records.set_own(record(0, 1, 1)), Ok(true), "this node is always a member");
+    assert_eq!(own(&mut records, record(0, 1, 1)), Ok(true), "this node is always a member");
 }
 
 #[test]
 fn nobody_else_writes_this_nodes_record() {
     let mut records = table(0);
-    assert_eq!(records.set_own(record(0, 2, 5)), Ok(true));
-    assert_eq!(records.set_own(record(1, 2, 5)), Err(RecordError::Stranger(id(1))));
-    assert_eq!(records.insert(record(0, 2, 4)), Ok(false), "an echo of an earlier one is no news");
+    assert_eq!(own(&mut records, record(0, 2, 5)), Ok(true));
+    assert_eq!(own(&mut records, record(1, 2, 5)), Err(RecordError::Stranger(id(1))));
+    assert_eq!(take(&mut records, record(0, 2, 4)), Ok(false), "an echo of an earlier one is no news");
     let future = RecordVersion { generation: 3, count: 0 };
-    assert_eq!(records.insert(record(0, 3, 0)), Err(RecordError::FromMyFuture(future)));
+    assert_eq!(take(&mut records, record(0, 3, 0)), Err(RecordError::FromMyFuture(future)));
     assert_eq!(records.get(&id(0)).unwrap().version, RecordVersion { generation: 2, count: 5 });
 }
 
@@ -72,7 +91,7 @@ fn a_record_beyond_its_limits_is_refused_with_the_number() {
     let mut records = table(0);
     let mut large = record(1, 1, 1);
     large.addresses = vec!["10.0.0.1:7000".into(); ADDRESSES_MAX + 1];
-    let error = records.insert(large).unwrap_err();
+    let error = take(&mut records, large).unwrap_err();
     assert!(error.to_string().ends_with("has 17 addresses, the limit is 16"), "{error}");
     assert_eq!(records.get(&id(1)), None);
 }
@@ -88,18 +107,20 @@ proptest! {
         let (mut a, mut b) = (table(0), table(1));
         for (table, records) in [(&mut a, &ours), (&mut b, &theirs)] {
             for (n, generation, count) in records {
-                table.insert(record(*n, *generation, *count)).unwrap();
+                take(table, record(*n, *generation, *count)).unwrap();
             }
         }
-        let (to_a, to_b): (Vec<_>, Vec<_>) = (
-            b.newer_than(&a.digest()).into_iter().cloned().collect(),
-            a.newer_than(&b.digest()).into_iter().cloned().collect(),
-        );
-        for record in to_a {
-            prop_assert_eq!(a.insert(record), Ok(true), "nothing is sent in vain");
+        let lacks = |of: &Records, to: &Records| -> Vec<(NodeRecord, SignedRecord)> {
+            let lacking = of.newer_than(&to.digest()).into_iter();
+            lacking.map(|(node, signed)| (of.get(&node).unwrap().clone(), signed.clone())).collect()
+        };
+        let (to_a, to_b) = (lacks(&b, &a), lacks(&a, &b));
+        for (record, bytes) in to_a {
+            prop_assert_eq!(&bytes, &signed(&record), "what is passed on is what came");
+            prop_assert_eq!(a.insert(record, bytes), Ok(true), "nothing is sent in vain");
         }
-        for record in to_b {
-            prop_assert_eq!(b.insert(record), Ok(true), "nothing is sent in vain");
+        for (record, bytes) in to_b {
+            prop_assert_eq!(b.insert(record, bytes), Ok(true), "nothing is sent in vain");
         }
         prop_assert_eq!(a.digest(), b.digest());
         prop_assert!(a.newer_than(&b.digest()).is_empty());

@@ -26,5 +26,8 @@ pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };
 pub use name::{DocId, LabelKey, Name, NameError};
-pub use record::{ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion};
+pub use record::{
+    ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion, Signature,
+    SignedRecord,
+};
 pub use time::Time;

@@ -46,6 +46,38 @@ pub struct NodeRecord {
     pub event_version: u16,
 }
 
+impl NodeRecord {
+    /// Whether a later record of the node tells nothing new but where its documents stand.
+    pub fn differs_in_heads_alone(&self, later: &Self) -> bool {
+        let Self {
+            node,
+            version: _,
+            name,
+            addresses,
+            labels,
+            capacity,
+            capacity_version,
+            links,
+            containers,
+            declined,
+            images,
+            heads: _,
+            event_version,
+        } = self;
+        *node == later.node
+            && *name == later.name
+            && *addresses == later.addresses
+            && *labels == later.labels
+            && *capacity == later.capacity
+            && *capacity_version == later.capacity_version
+            && *links == later.links
+            && *containers == later.containers
+            && *declined == later.declined
+            && *images == later.images
+            && *event_version == later.event_version
+    }
+}
+
 /// One container: a claim on a replica, and how it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerRecord {
@@ -117,4 +149,45 @@ pub struct ImageRecord {
     pub digest: Digest,
     /// Bytes of all its blobs.
     pub size_b: u64,
+}
+
+/// An Ed25519 signature.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature([u8; 32], [u8; 32]);
+
+impl Signature {
+    /// Bytes of a signature.
+    pub const BYTES: usize = 64;
+
+    /// Wraps the raw bytes.
+    pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut halves = ([0; 32], [0; 32]);
+        halves.0.copy_from_slice(&bytes[..32]);
+        halves.1.copy_from_slice(&bytes[32..]);
+        Self(halves.0, halves.1)
+    }
+
+    /// The raw bytes.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..32].copy_from_slice(&self.0);
+        bytes[32..].copy_from_slice(&self.1);
+        bytes
+    }
+}
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sig-{}", data_encoding::HEXLOWER.encode(&self.0[..3]))
+    }
+}
+
+/// A record as its node signed it: kept and passed on byte for byte, so that whoever gets it can see
+/// that nobody on the way has changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedRecord {
+    /// The encoded [`NodeRecord`]; `wire` alone reads it.
+    pub bytes: Vec<u8>,
+    /// The signature of its node.
+    pub signature: Signature,
 }

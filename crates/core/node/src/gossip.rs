@@ -5,39 +5,43 @@ use std::collections::BTreeSet;
 use document::event::EVENT_VERSION;
 use membership::{Liveness, RecordError};
 use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
-use model::{DocId, NodeId, NodeRecord, RecordVersion, Time};
+use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, SignedRecord, Time};
 use wire::Message;
 
 use crate::io::Effect;
-use crate::links::Link;
+use crate::links::{Link, PUSH_ALL_MAX};
+use crate::signed::{is_signed, sign_record};
 use crate::state::Node;
 
 /// How long a record may take through other nodes after the news that its node is up. Some round
 /// trips of a slow link; longer leaves duplicates on the two sides of a bridge for longer.
 const RELAYED: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Containers in the records of one message. With its bounded reasons one takes up to 400 bytes, so
-/// that a message stays under half a frame; one record alone may hold more and still fits.
-const CONTAINERS_PER_MESSAGE_MAX: usize = 1_000;
+/// Bytes of the records in one message: half a frame. One record alone may hold more and still fits.
+const RECORDS_BYTES_MAX: usize = 512 * 1024;
+
+/// That a member brings records which their nodes have not signed is told once in that time, of each
+/// member: it may send any number.
+const FORGED_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Records in one message.
 const RECORDS_PER_MESSAGE_MAX: usize = 16;
 
 /// Splits records over messages that fit a frame.
-fn in_messages(records: Vec<NodeRecord>) -> Vec<Vec<NodeRecord>> {
-    let mut messages: Vec<Vec<NodeRecord>> = Vec::new();
-    let mut containers = 0;
+fn in_messages(records: Vec<SignedRecord>) -> Vec<Vec<SignedRecord>> {
+    let mut messages: Vec<Vec<SignedRecord>> = Vec::new();
+    let mut size = 0;
     for record in records {
-        let more = record.containers.len();
-        let fits = containers + more <= CONTAINERS_PER_MESSAGE_MAX;
+        let more = record.bytes.len();
+        let fits = size + more <= RECORDS_BYTES_MAX;
         match messages.last_mut() {
             Some(last) if fits && last.len() < RECORDS_PER_MESSAGE_MAX => {
                 last.push(record);
-                containers += more;
+                size += more;
             }
             _ => {
                 messages.push(vec![record]);
-                containers = more;
+                size = more;
             }
         }
     }
@@ -70,7 +74,7 @@ impl Node {
     }
 
     /// Heads of a document, as many as a record may hold: with more, somebody has yet to merge them.
-    fn some_heads(&self, doc: &DocId) -> Vec<model::EventId> {
+    fn some_heads(&self, doc: &DocId) -> Vec<EventId> {
         let mut heads = self.documents.heads(doc);
         heads.truncate(EVENT_DEPS_MAX);
         heads
@@ -81,6 +85,7 @@ impl Node {
         if self.next_publish().is_none_or(|at| at > self.now) {
             return;
         }
+        let only_heads = !self.changed;
         self.changed = false;
         self.heads_moved = None;
         self.count += 1;
@@ -88,11 +93,24 @@ impl Node {
         let record = self.own_record();
         // Everything in it is bounded where it is made; a refusal is a bug, and the others would refuse
         // it too.
-        if let Err(error) = self.records.set_own(record.clone()) {
+        let signed = match sign_record(&self.config.signer, self.config.cluster, &record) {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(error = crate::sync::chain(&error), "this node's own record is too large");
+                return;
+            }
+        };
+        if let Err(error) = self.records.set_own(record, signed.clone()) {
             tracing::error!(%error, "this node's own record is out of bounds");
             return;
         }
-        self.push(&Message::Records { records: vec![record] }, None);
+        // Every member has such news after each event. Pushed on by all to all in a large cluster they
+        // would be as many messages as members squared, for one event; here the periodic exchange of
+        // records carries them, many in one message.
+        if only_heads && self.links.len() > PUSH_ALL_MAX {
+            return;
+        }
+        self.push(&Message::Records { records: vec![signed] }, None);
     }
 
     /// When there is something to tell. One event moves the heads of every member: told at once, that
@@ -129,9 +147,9 @@ impl Node {
         {
             link.held = Some(held);
         }
-        let mut newer: Vec<NodeRecord> = self.records.newer_than(versions).into_iter().cloned().collect();
         // The other side knows best what it does itself.
-        newer.retain(|record| record.node != from);
+        let newer = self.records.newer_than(versions).into_iter().filter(|(node, _)| *node != from);
+        let newer: Vec<SignedRecord> = newer.map(|(_, signed)| signed.clone()).collect();
         if newer.is_empty() && reply {
             self.after_sync(Effect::Send { to: from, message: Message::Records { records: Vec::new() } });
         }
@@ -152,11 +170,43 @@ impl Node {
         })
     }
 
-    pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<NodeRecord>) {
+    pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<SignedRecord>) {
         let mut fresh = Vec::new();
-        for record in records {
-            match self.records.insert(record.clone()) {
-                Ok(true) => fresh.push(record),
+        let mut heard = false;
+        let mut behind: BTreeSet<DocId> = BTreeSet::new();
+        for signed in records {
+            let record = match wire::decode_record(&signed.bytes) {
+                Ok(record) => record,
+                Err(error) => {
+                    self.record_dropped(from, &format!("a record that cannot be read ({error})"));
+                    continue;
+                }
+            };
+            let node = record.node;
+            let news = self.records.is_news(&record);
+            // Whoever brings it. What would not be believed anyway is not worth the time.
+            let matters = matches!(news, Ok(true) | Err(RecordError::FromMyFuture(_)));
+            if matters && !self.is_signed(&record, &signed) {
+                let of = self.name_of(&node);
+                self.record_dropped(from, &format!("a record of {of} that {of} has not signed"));
+                continue;
+            }
+            match news {
+                Ok(true) => {
+                    if node == from {
+                        let lacks = |heads: &[EventId]| heads.iter().any(|id| !self.documents.contains(*id));
+                        let lacking = record.heads.iter().filter(|(_, heads)| lacks(heads));
+                        behind.extend(lacking.map(|(doc, _)| doc.clone()));
+                    }
+                    let known = self.records.get(&node);
+                    let heads_alone = known.is_some_and(|known| known.differs_in_heads_alone(&record));
+                    match self.records.insert(record, signed.clone()) {
+                        // As where they are made: see `publish_if_due`.
+                        Ok(_) if heads_alone && self.links.len() > PUSH_ALL_MAX => heard = true,
+                        Ok(_) => fresh.push((node, signed)),
+                        Err(error) => tracing::error!(%error, "a record that was sound is not taken"),
+                    }
+                }
                 // Known; or of a node whose admission is not here yet: it comes with the next exchange.
                 Ok(false) | Err(RecordError::Stranger(_)) => {}
                 Err(error @ RecordError::FromMyFuture(_)) => {
@@ -167,19 +217,17 @@ impl Node {
                 }
             }
         }
-        if !fresh.is_empty() {
-            let behind: BTreeSet<DocId> = fresh
-                .iter()
-                .filter(|record| record.node == from)
-                .flat_map(|record| &record.heads)
-                .filter(|(_, heads)| heads.iter().any(|id| !self.documents.contains(*id)))
-                .map(|(doc, _)| doc.clone())
-                .collect();
+        if heard || !fresh.is_empty() {
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
-            for records in in_messages(fresh) {
+            // Nobody is told what only concerns itself.
+            let only = |records: &[(NodeId, SignedRecord)]| match records {
+                [(node, _), rest @ ..] if rest.iter().all(|(other, _)| other == node) => Some(*node),
+                _ => None,
+            };
+            let only = only(&fresh);
+            for records in in_messages(fresh.into_iter().map(|(_, signed)| signed).collect()) {
                 for to in self.push_targets(Some(from)) {
-                    // Nobody is told what only concerns itself.
-                    if !records.iter().all(|record| record.node == to) {
+                    if only != Some(to) {
                         let message = Message::Records { records: records.clone() };
                         self.out.push(Effect::Send { to, message });
                     }
@@ -188,6 +236,25 @@ impl Node {
             self.dirty = true;
         }
         self.settle_if_level();
+    }
+
+    fn is_signed(&self, record: &NodeRecord, signed: &SignedRecord) -> bool {
+        #[cfg(feature = "sabotage")]
+        if self.config.sabotage.contains(&crate::Sabotage::NoVerification) {
+            return true;
+        }
+        is_signed(self.config.cluster, record, signed)
+    }
+
+    /// Says that a member brought something which cannot be true, if that was not said just now.
+    fn record_dropped(&mut self, from: NodeId, what: &str) {
+        let now = self.now;
+        if self.forgers.get(&from).is_some_and(|at| now.since(*at) < FORGED_AGAIN) {
+            return;
+        }
+        self.forgers.insert(from, now);
+        let name = self.name_of(&from);
+        self.notice("record-forged", None, format!("{name} brought {what}; such records are dropped"));
     }
 
     /// The events of this link are all here.
@@ -206,8 +273,12 @@ impl Node {
         }
         let nobody_else = self.links.is_empty();
         // A member whose record nobody has may run anything: it was started together with this node, or
-        // is gone for good. It is waited for as long as for company.
-        let all_known = self.links.keys().all(|node| self.records.get(node).is_some());
+        // is gone for good. It is waited for as long as for company. So is one whose record came before
+        // any news of it: it would be taken for dead, and what the record says it runs for lost.
+        let all_known = self
+            .links
+            .keys()
+            .all(|node| self.records.get(node).is_some() && self.membership.has_news_of(node));
         let caught_up = all_known
             && self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
         let alone = self.now >= self.started + self.config.timings.alone;
@@ -243,17 +314,23 @@ impl Node {
             .min()
     }
 
-    /// Whether what a node runs counts as running: it is up, or was declared down only just now.
+    /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
+    /// that is up says that it is linked to it. So a heal is believed as a whole: the links to the other
+    /// side come one after the other, and what the last of them run is not started again meanwhile.
     pub(crate) fn counts_as_alive(&self, node: &NodeId) -> bool {
         if *node == self.config.me {
             return true;
         }
         match self.membership.liveness(node) {
             Liveness::Up | Liveness::Suspect => true,
-            Liveness::Down => self
-                .membership
-                .changed_at(node)
-                .is_some_and(|at| self.now.since(at) < self.config.timings.grace),
+            Liveness::Down => {
+                let grace = self.config.timings.grace;
+                self.membership.changed_at(node).is_some_and(|at| self.now.since(at) < grace)
+                    || self
+                        .records
+                        .iter()
+                        .any(|record| record.links.contains(node) && self.has_word_of(&record.node))
+            }
         }
     }
 

@@ -59,6 +59,15 @@ pub enum Input {
     ConnectFailed(NodeId),
     /// A link is gone.
     Disconnected(NodeId),
+    /// A node that was removed calls, and was not let in; answer with `Farewell`.
+    FormerMember(NodeId),
+    /// A member did not let this node in, and said these events instead: they should show why.
+    Farewell {
+        /// Who said it, by its certificate.
+        from: NodeId,
+        /// Stored bytes of events, causes before effects.
+        events: Vec<Vec<u8>>,
+    },
     /// A container's program runs.
     Started {
         /// Which.
@@ -145,6 +154,13 @@ pub enum Effect {
     },
     /// Close the link; answer with `Disconnected` if there was one.
     Disconnect(NodeId),
+    /// Say this to a removed node that calls, then close; nothing that it says is read.
+    Farewell {
+        /// To whom.
+        to: NodeId,
+        /// Stored bytes of events, causes before effects; none where it was told just now.
+        events: Vec<Vec<u8>>,
+    },
     /// Make and start a container, or start one again that ended.
     Start {
         /// Which.
@@ -180,6 +196,8 @@ pub enum Effect {
         nodes: BTreeSet<NodeId>,
         /// Users.
         users: BTreeSet<UserId>,
+        /// Nodes that were removed: not let in, and told why.
+        former: BTreeSet<NodeId>,
     },
     /// Send `Woken` then; replaces the one before.
     WakeAt {

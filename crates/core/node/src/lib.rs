@@ -7,7 +7,9 @@
 //!
 //! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
 //! - `links`: who is linked, redialled, believed alive.
+//! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
 //! - `gossip`: observed records, this node's own and the others'.
+//! - `signed`: who a record is of, whoever brings it.
 //! - `reconcile`: the plan, and one next step for each container of this node.
 //! - `containers`: the life of one container as the core sees it.
 //!
@@ -17,21 +19,27 @@
 //! - a container is stopped as a duplicate only after the winner itself has confirmed, healthy, that
 //!   it saw this very container;
 //! - everything kept is bounded: parked events by sender, links by roster, waiting clients by
-//!   deadline.
+//!   deadline;
+//! - what is believed of another node was signed by it.
 //!
-//! Absent on purpose: clocks, sockets, files, chance beyond the seed; keys (events arrive signed).
+//! Absent on purpose: clocks, sockets, files, chance beyond the seed; keys (events arrive signed, and
+//! what signs this node's records is handed in).
 #![forbid(unsafe_code)]
 
 mod containers;
+mod farewell;
 mod gossip;
 mod io;
 mod links;
 mod reconcile;
 mod settings;
+mod signed;
 mod state;
 mod sync;
 
 pub use containers::{Mine, Phase};
+pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
 pub use settings::{Boot, Config, Sabotage, Timings};
+pub use signed::{Signer, sign_record};
 pub use state::{Desired, Knowledge, Node};

@@ -13,7 +13,7 @@ use crate::state::Node;
 
 /// In a cluster of up to so many, an event or record is pushed to every link; beyond, to
 /// [`PUSH_LINKS`] of them, and each receiver pushes on.
-const PUSH_ALL_MAX: usize = 12;
+pub(crate) const PUSH_ALL_MAX: usize = 12;
 
 /// Links that something is pushed to in a larger cluster: the two that follow in the order of ids,
 /// which alone reach everybody in the end, and some at random, which reach most at once.
@@ -22,9 +22,6 @@ const PUSH_LINKS: usize = 5;
 /// Redialling every unreachable member of a roster up to this size as often as `Timings::redial`
 /// says; a larger one is redialled as much slower as it is larger.
 const REDIAL_ROSTER: u32 = 10;
-
-/// How long a removed node is still told so before its link is closed. Nothing that it says is heard.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Where another node stood in a document when it was asked last.
 #[derive(Debug)]
@@ -72,26 +69,21 @@ impl Link {
 impl Node {
     /// Follows the roster: who may speak, who is linked to, whether this node is still a member.
     pub(crate) fn roster_changed(&mut self) {
-        let roster = self.documents.roster();
-        let nodes: BTreeSet<NodeId> = roster.nodes.keys().copied().collect();
-        let users = roster.users.keys().copied().collect();
-        // Before the genesis is here there is no roster to be missing from.
-        let removed = !nodes.is_empty() && !nodes.contains(&self.config.me);
-        if removed && !self.removed {
-            self.notice("removed", None, "this node was removed from the cluster; it stops its containers");
-        }
-        self.removed = removed;
+        self.removal_changed();
+        let nodes: BTreeSet<NodeId> = self.documents.roster().nodes.keys().copied().collect();
         let others: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| *node != self.config.me).collect();
-        if others.iter().eq(self.links.keys()) && !self.out_of_date_roster(&nodes) {
+        let out_of_date = self.out_of_date_roster(&nodes);
+        if others.iter().eq(self.links.keys()) && !out_of_date {
             return;
         }
         self.membership.set_roster(self.now, &nodes);
         self.records.set_roster(&nodes);
+        self.forgers.retain(|node, _| nodes.contains(node));
         let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
         for node in gone {
             // It is told why before the door closes, so that it stops its containers.
             if self.links.remove(&node).is_some_and(|link| link.is_up()) {
-                self.farewells.insert(node, self.now + FAREWELL);
+                self.begin_farewell(node);
             }
         }
         for node in others {
@@ -100,16 +92,24 @@ impl Node {
             let link = Link { state: LinkState::Down { dial_at }, ..Link::default() };
             self.links.entry(node).or_insert(link);
         }
-        let nodes = nodes.into_iter().chain(self.farewells.keys().copied()).collect();
-        self.out.push(Effect::Roster { nodes, users });
+        self.tell_roster();
         self.changed = true;
         self.dirty = true;
     }
 
+    /// Says who may speak from here on: members, and removed ones that are still being told so.
+    pub(crate) fn tell_roster(&mut self) {
+        let roster = self.documents.roster();
+        let nodes = roster.nodes.keys().chain(self.farewells.keys()).copied().collect();
+        let users = roster.users.keys().copied().collect();
+        let former = roster.removed.keys().copied().collect();
+        self.out.push(Effect::Roster { nodes, users, former });
+    }
+
     /// Whether the shell must be told again although the nodes are the same: users are added too.
     fn out_of_date_roster(&mut self, nodes: &BTreeSet<NodeId>) -> bool {
-        let users = self.documents.roster().users.len();
-        let told = (nodes.len(), users);
+        let roster = self.documents.roster();
+        let told = (nodes.len(), roster.users.len(), roster.removed.len());
         let out_of_date = self.told_roster != Some(told);
         self.told_roster = Some(told);
         out_of_date
@@ -173,23 +173,6 @@ impl Node {
         }
     }
 
-    /// Closes the door behind removed nodes that have been told.
-    fn end_farewells(&mut self) {
-        let ended: Vec<NodeId> =
-            self.farewells.iter().filter(|(_, at)| **at <= self.now).map(|(node, _)| *node).collect();
-        if ended.is_empty() {
-            return;
-        }
-        for node in ended {
-            self.farewells.remove(&node);
-            self.out.push(Effect::Disconnect(node));
-        }
-        let roster = self.documents.roster();
-        let nodes = roster.nodes.keys().chain(self.farewells.keys()).copied().collect();
-        let users = roster.users.keys().copied().collect();
-        self.out.push(Effect::Roster { nodes, users });
-    }
-
     pub(crate) fn tick_links(&mut self) {
         self.end_farewells();
         let due: Vec<NodeId> = self
@@ -198,6 +181,8 @@ impl Node {
             .filter(|(_, link)| matches!(link.state, LinkState::Down { dial_at } if dial_at <= self.now))
             .map(|(node, _)| *node)
             .collect();
+        // A removed node has nobody to call: nobody would let it in.
+        let due = if self.is_out() { Vec::new() } else { due };
         for node in due {
             let mut addresses: Vec<String> =
                 self.records.get(&node).map(|record| record.addresses.clone()).unwrap_or_default();
@@ -250,12 +235,12 @@ impl Node {
     }
 
     pub(crate) fn next_link_wake(&self) -> Option<(Time, &'static str)> {
-        let dials = self.links.values().filter_map(|link| match link.state {
+        let calling = (!self.is_out()).then_some(&self.links);
+        let dials = calling.into_iter().flat_map(BTreeMap::values).filter_map(|link| match link.state {
             LinkState::Down { dial_at } => Some((dial_at, "dial a member")),
             LinkState::Dialling | LinkState::Up => None,
         });
-        let farewells = self.farewells.values().map(|at| (*at, "a removed node has been told"));
-        dials.chain(farewells).min()
+        dials.min()
     }
 
     /// Carries out what the membership wants and follows what it believes.

@@ -57,6 +57,27 @@ impl Node {
             }
             self.mine.insert(container, mine);
         }
+        self.let_go_what_no_longer_fits();
+    }
+
+    /// The node may offer less than before: of what it ran and does not run now, it starts what fits
+    /// beside what does, and leaves the rest to others.
+    fn let_go_what_no_longer_fits(&mut self) {
+        let waits = |mine: &&Mine| mine.phase == Phase::Waiting;
+        let running = self.mine.values().filter(|mine| mine.holds() && !waits(mine));
+        let mut taken = running.fold(Capacity::default(), |sum, mine| sum.plus(&mine.resources()));
+        let mut surplus = Vec::new();
+        for mine in self.mine.values().filter(waits) {
+            let with_it = taken.plus(&mine.resources());
+            if self.config.capacity.holds(&with_it) {
+                taken = with_it;
+            } else {
+                surplus.push(mine.id);
+            }
+        }
+        for id in surplus {
+            self.let_go(id, "this node offers less than before: there is no room for it");
+        }
     }
 
     /// Reads the deployments anew.
@@ -660,16 +681,19 @@ impl Node {
         }
     }
 
-    /// Whose work counts as running, and whose record as their present word.
+    /// Whose record counts as their present word, and whose work as running.
+    pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+        let words = self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
+        let alive = self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
+        (words, alive)
+    }
+
     fn look_who_counts(&mut self) {
-        let heard: BTreeSet<NodeId> =
-            self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
-        if heard != self.words {
-            self.words = heard;
+        let (words, alive) = self.who_counts();
+        if words != self.words {
+            self.words = words;
             self.dirty = true;
         }
-        let alive: BTreeSet<NodeId> =
-            self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
         if alive != self.alive {
             self.alive = alive;
             self.dirty = true;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId};
 
 use crate::io::Found;
+use crate::signed::Signer;
 
 /// Who this node is and what it offers.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers to containers.
     pub capacity: Capacity,
+    /// Signs what this node says of itself.
+    pub signer: Signer,
     /// All chance that the core will ever have.
     pub seed: [u8; 32],
     /// Its timings.
@@ -51,7 +54,7 @@ pub enum Sabotage {
     /// Duplicates on nodes that were apart once are not resolved; updates go on.
     #[cfg(feature = "sabotage")]
     NoResolutionAfterPartition,
-    /// Signatures of events are not looked at.
+    /// Signatures of events and records are not looked at.
     #[cfg(feature = "sabotage")]
     NoVerification,
 }

@@ -69,7 +69,11 @@ pub struct Node {
     pub(crate) links: BTreeMap<NodeId, Link>,
     /// Removed nodes whose link is closed then.
     pub(crate) farewells: BTreeMap<NodeId, Time>,
+    /// Removed nodes that were given a farewell at the gate, and when; forgotten soon.
+    pub(crate) told: BTreeMap<NodeId, Time>,
     pub(crate) records: Records,
+    /// Members that brought a record that its node has not signed, and when that was told.
+    pub(crate) forgers: BTreeMap<NodeId, Time>,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
     /// Whether new work may be taken: somebody was caught up with, or nobody is there.
@@ -92,15 +96,16 @@ pub struct Node {
     /// Since when its documents stand elsewhere than its record says.
     pub(crate) heads_moved: Option<Time>,
     pub(crate) removed: bool,
-    /// How many nodes and users the shell was told last.
-    pub(crate) told_roster: Option<(usize, usize)>,
+    /// How many nodes, users and removed nodes the shell was told last.
+    pub(crate) told_roster: Option<(usize, usize, usize)>,
     /// Other nodes whose work counted as running when it was looked at last.
     pub(crate) alive: BTreeSet<NodeId>,
     /// Other nodes whose records counted as their present word then.
     pub(crate) words: BTreeSet<NodeId>,
     /// Something that says whose work counts, or whose word, has changed since that was looked at.
     pub(crate) stirred: bool,
-    /// When time alone will change it next, and why.
+    /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
+    /// linked begins to count, and with it whom that one says it is linked to.
     pub(crate) stirs_at: Option<(Time, &'static str)>,
     /// Nodes that were down once, with [`crate::Sabotage::NoResolutionAfterPartition`].
     #[cfg(feature = "sabotage")]
@@ -170,7 +175,9 @@ impl Node {
             membership,
             links: BTreeMap::new(),
             farewells: BTreeMap::new(),
+            told: BTreeMap::new(),
             records: Records::new(config.me),
+            forgers: BTreeMap::new(),
             count: 0,
             published_at: None,
             settled: false,
@@ -213,7 +220,10 @@ impl Node {
         assert!(self.now <= now, "time ran backwards: {:?} after {:?}", now, self.now);
         self.now = now;
         self.wall_ms = wall_ms;
-        // Most inputs are datagrams, and most of those change nobody's mind: what does says so itself.
+        // Who counts follows from links, from records (whom those that are up say they are linked to),
+        // from the roster and from who is believed alive. The first three change by these inputs alone;
+        // what a datagram or time changes of the last says so itself. Most inputs are datagrams, and
+        // most of those change nobody's mind.
         self.stirred |= !matches!(input, Input::Datagram { .. } | Input::Woken);
         match input {
             Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
@@ -224,6 +234,8 @@ impl Node {
             Input::Connected(peer) => self.on_connected(peer),
             Input::ConnectFailed(peer) => self.on_connect_failed(peer),
             Input::Disconnected(peer) => self.on_disconnected(peer),
+            Input::FormerMember(node) => self.on_former_member(node),
+            Input::Farewell { from, events } => self.on_farewell(from, &events),
             Input::Started { container, pid } => self.on_started(container, pid),
             Input::StartFailed { container, here_only, reason } => {
                 self.on_start_failed(container, here_only, reason);
@@ -272,6 +284,7 @@ impl Node {
         };
         consider(self.membership.next_wake());
         consider(self.next_link_wake());
+        consider(self.next_farewell_wake());
         consider(self.next_sync_wake());
         consider(self.next_container_wake());
         consider(self.next_publish_wake());
@@ -357,7 +370,15 @@ impl Node {
 
     /// What its plan is made from beside the documents. `None` while it knows more than it has said or
     /// written: its plan is then ahead of what another can know.
+    ///
+    /// # Panics
+    /// In a debug build, when who counts was not looked at although it has changed.
     pub fn knowledge(&self) -> Option<Knowledge> {
+        debug_assert_eq!(
+            self.who_counts(),
+            (self.words.clone(), self.alive.clone()),
+            "who counts has changed, and nothing said so"
+        );
         if self.changed || !self.at_journal.is_empty() {
             return None;
         }

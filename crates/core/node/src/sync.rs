@@ -128,7 +128,9 @@ impl Node {
             return refuse(self, "busy", format!("{WAITING_MAX} requests wait already; try again"));
         }
         if self.removed {
-            return refuse(self, "removed", "this node was removed from the cluster".to_owned());
+            let told = self.removal_of(&self.config.me).map(|removal| format!(" {}", removal.told()));
+            let told = told.unwrap_or_default();
+            return refuse(self, "removed", format!("this node was removed from the cluster{told}"));
         }
         // Void events are refused before they are remembered: nobody else would take them either.
         match self.documents.check(&event).map(|checked| checked.outcome) {
@@ -199,7 +201,13 @@ impl Node {
 
     pub(crate) fn on_persisted(&mut self, seq: Seq) {
         self.synced = self.synced.max(seq);
-        self.refusing = None;
+        if self.refusing.take().is_some() {
+            // Whoever was asked last may lack what others have: one that was removed, say.
+            for to in self.push_targets(None) {
+                let positions = self.all_positions();
+                self.after_sync(Effect::Send { to, message: positions });
+            }
+        }
         self.catch_up_at = None;
         while self.at_journal.front().is_some_and(|(at, _)| *at <= self.synced) {
             self.at_journal.pop_front();
@@ -209,6 +217,7 @@ impl Node {
                 self.out.push(effect);
             }
         }
+        self.removal_changed();
         self.desired_changed();
         self.answer_clients();
     }
@@ -301,6 +310,9 @@ impl Node {
     }
 
     fn on_events(&mut self, from: NodeId, events: Vec<Vec<u8>>, more: bool) {
+        if self.is_out() {
+            return; // What happens after its removal is none of its business.
+        }
         let mut queue: VecDeque<(NodeId, Vec<u8>)> = events.into_iter().map(|bytes| (from, bytes)).collect();
         let mut fresh: Vec<(EventId, Vec<u8>)> = Vec::new();
         let mut stored: Vec<EventId> = Vec::new();
@@ -344,9 +356,7 @@ impl Node {
             }
         }
         if !fresh.is_empty() {
-            let ids: Vec<EventId> = fresh.iter().map(|(id, _)| *id).collect();
-            self.persist(fresh);
-            self.events_changed(&ids, Some(from));
+            self.take_in(fresh, from);
         }
         for ids in stored.chunks(IDS_MAX) {
             self.after_sync(Effect::Send { to: from, message: Message::Stored { ids: ids.to_vec() } });
@@ -363,6 +373,13 @@ impl Node {
                 message: Message::Positions { positions, full: false },
             });
         }
+    }
+
+    /// Has new events of another node's put on disk, and follows them.
+    pub(crate) fn take_in(&mut self, fresh: Vec<(EventId, Vec<u8>)>, from: NodeId) {
+        let ids: Vec<EventId> = fresh.iter().map(|(id, _)| *id).collect();
+        self.persist(fresh);
+        self.events_changed(&ids, Some(from));
     }
 
     fn on_want(&mut self, from: NodeId, ids: &[EventId]) {

@@ -2,6 +2,8 @@
 
 use bincode::config::{Configuration, Limit};
 
+use model::NodeRecord;
+
 use crate::Message;
 
 /// The newest protocol version that this release speaks.
@@ -12,6 +14,9 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
 const HEADER_BYTES: usize = 2;
+
+/// Bytes of one encoded record: with its signature and lengths it fits a frame by itself.
+pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX - 256;
 
 fn config() -> Configuration<bincode::config::LittleEndian, bincode::config::Varint, Limit<FRAME_BYTES_MAX>> {
     bincode::config::standard().with_limit::<FRAME_BYTES_MAX>()
@@ -52,23 +57,47 @@ pub enum DecodeError {
     },
 }
 
-/// Why a message could not be made into a frame: it is larger than [`FRAME_BYTES_MAX`].
+/// Why a message could not be made into a frame, or a record into bytes: it is larger than any may be.
 #[derive(Debug, thiserror::Error)]
-#[error("a message larger than {FRAME_BYTES_MAX} bytes")]
+#[error("a {what} larger than {max} bytes")]
 pub struct EncodeError {
+    what: &'static str,
+    max: usize,
     source: bincode::error::EncodeError,
 }
 
 /// The frame of a message.
 pub fn encode(message: &Message) -> Result<Vec<u8>, EncodeError> {
     let mut frame = PROTOCOL_VERSION.to_be_bytes().to_vec();
-    let body = bincode::serde::encode_to_vec(message, config()).map_err(|source| EncodeError { source })?;
-    if body.len() + HEADER_BYTES > FRAME_BYTES_MAX {
-        let source = bincode::error::EncodeError::Other("over the limit");
-        return Err(EncodeError { source });
-    }
-    frame.extend_from_slice(&body);
+    frame.extend_from_slice(&body(message, "message", FRAME_BYTES_MAX - HEADER_BYTES)?);
     Ok(frame)
+}
+
+/// The bytes of a record, which its node signs.
+pub fn encode_record(record: &NodeRecord) -> Result<Vec<u8>, EncodeError> {
+    body(record, "record", RECORD_BYTES_MAX)
+}
+
+fn body<T: serde::Serialize>(of: &T, what: &'static str, max: usize) -> Result<Vec<u8>, EncodeError> {
+    let too_large = |source| EncodeError { what, max, source };
+    let body = bincode::serde::encode_to_vec(of, config()).map_err(too_large)?;
+    if body.len() > max {
+        return Err(too_large(bincode::error::EncodeError::Other("over the limit")));
+    }
+    Ok(body)
+}
+
+/// The record of signed bytes. Whether its node signed them is not looked at here.
+pub fn decode_record(bytes: &[u8]) -> Result<NodeRecord, DecodeError> {
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(DecodeError::TooLarge { bytes: bytes.len() });
+    }
+    let (record, read) = bincode::serde::decode_from_slice(bytes, config())
+        .map_err(|source| DecodeError::Malformed { source })?;
+    match bytes.len() - read {
+        0 => Ok(record),
+        bytes => Err(DecodeError::Trailing { bytes }),
+    }
 }
 
 /// The message of a frame.

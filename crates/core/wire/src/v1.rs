@@ -1,6 +1,6 @@
 //! The messages of protocol version 1. Variants are only ever added, at the end.
 
-use model::{ClusterId, DocId, EventId, NodeId, NodeRecord, RecordVersion};
+use model::{ClusterId, DocId, EventId, NodeId, RecordVersion, SignedRecord};
 use serde::{Deserialize, Serialize};
 
 /// Where a sender stands in one document.
@@ -52,8 +52,8 @@ pub enum Message {
     },
     /// Observed records, each newer than what the receiver was known to hold.
     Records {
-        /// The records; each is its owner's word, whoever carries it.
-        records: Vec<NodeRecord>,
+        /// The records; each is its owner's word, whoever carries it, as its signature shows.
+        records: Vec<SignedRecord>,
     },
     /// Which records the sender holds.
     RecordDigest {

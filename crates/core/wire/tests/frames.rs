@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use model::{
     Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId,
-    ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision,
+    ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision, Signature, SignedRecord,
 };
 use proptest::prelude::*;
-use wire::{DecodeError, FRAME_BYTES_MAX, Message, Position, decode, encode};
+use wire::{
+    DecodeError, FRAME_BYTES_MAX, Message, Position, RECORD_BYTES_MAX, decode, decode_record, encode,
+    encode_record,
+};
 
 fn record() -> NodeRecord {
     let name: Name = "edge-1".parse().unwrap();
@@ -58,6 +61,12 @@ fn record() -> NodeRecord {
     }
 }
 
+fn signed() -> SignedRecord {
+    let mut signature = [0; 64];
+    signature.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
+    SignedRecord { bytes: encode_record(&record()).unwrap(), signature: Signature::from_bytes(&signature) }
+}
+
 fn samples() -> Vec<(&'static str, Message)> {
     vec![
         ("hello", Message::Hello { cluster: ClusterId::from_bytes([1; 32]), generation: 300 }),
@@ -75,7 +84,7 @@ fn samples() -> Vec<(&'static str, Message)> {
         ("events", Message::Events { events: vec![b"event".to_vec()], more: false }),
         ("want", Message::Want { ids: vec![EventId::from_bytes([4; 32])] }),
         ("stored", Message::Stored { ids: vec![EventId::from_bytes([4; 32])] }),
-        ("records", Message::Records { records: vec![record()] }),
+        ("records", Message::Records { records: vec![signed()] }),
         (
             "record-digest",
             Message::RecordDigest {
@@ -118,6 +127,31 @@ fn every_shorter_frame_is_refused_and_so_is_one_byte_more() {
 }
 
 #[test]
+fn a_record_reads_back_and_is_refused_when_it_is_cut_longer_or_too_large() {
+    let bytes = encode_record(&record()).unwrap();
+    assert_eq!(decode_record(&bytes).unwrap(), record());
+    for length in 0..bytes.len() {
+        assert!(decode_record(&bytes[..length]).is_err(), "cut to {length}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(matches!(decode_record(&longer), Err(DecodeError::Trailing { bytes: 1 })));
+    assert!(matches!(decode_record(&vec![0; RECORD_BYTES_MAX + 1]), Err(DecodeError::TooLarge { .. })));
+    let mut large = record();
+    large.addresses = vec!["a".repeat(RECORD_BYTES_MAX)];
+    assert_eq!(encode_record(&large).unwrap_err().to_string(), "a record larger than 1048320 bytes");
+    // The largest one still fits a frame by itself.
+    let bytes = vec![1; RECORD_BYTES_MAX];
+    encode(&Message::Records { records: vec![SignedRecord { bytes, ..signed() }] }).unwrap();
+}
+
+#[test]
+fn a_signature_costs_its_64_bytes_and_the_length_of_the_record() {
+    let frame = encode(&Message::Records { records: vec![signed()] }).unwrap();
+    // The version of the frame, the kind of the message, one record, its length as a varint of 3 bytes.
+    assert_eq!(frame.len(), 2 + 1 + 1 + 3 + encode_record(&record()).unwrap().len() + 64);
+}
+
+#[test]
 fn a_length_of_two_to_the_forty_is_refused_without_allocating() {
     // Variant 2 (Events), then a vector length as a 64-bit varint.
     let frame = [&[0, 1, 2, 253][..], &(1u64 << 40).to_le_bytes()].concat();
@@ -139,6 +173,7 @@ proptest! {
     fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
         drop(decode(&bytes));
         drop(decode(&[&[0, 1][..], &bytes].concat()));
+        drop(decode_record(&bytes));
     }
 
     #[test]

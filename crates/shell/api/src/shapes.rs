@@ -83,6 +83,17 @@ pub struct Amounts {
     pub pids: u64,
 }
 
+/// How a node was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Removal {
+    /// Who signed it: a user's name, or a short key.
+    pub by: String,
+    /// When, in milliseconds of Unix time by their clock.
+    pub time_ms: i64,
+    /// The event that did.
+    pub event: String,
+}
+
 /// One row of `node ls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeRow {
@@ -104,6 +115,8 @@ pub struct NodeRow {
     pub labels: BTreeMap<String, String>,
     /// Where its mesh port is reached.
     pub addresses: Vec<String>,
+    /// How it was removed, if it was.
+    pub removed: Option<Removal>,
 }
 
 /// What is known of one deployment, for whoever writes the next event and for waiting.
@@ -349,6 +362,8 @@ pub struct Status {
     pub conflicts: u32,
     /// What the peer cannot do here and why.
     pub degraded: Vec<String>,
+    /// How the answering node itself was removed, if it was: it stops what it runs.
+    pub removed: Option<Removal>,
 }
 
 /// One row of `image ls`.

@@ -17,7 +17,7 @@ use crate::out::Format;
     name = "skerry",
     version,
     propagate_version = false,
-    after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not converged in time, 4 cannot be placed, 5 rolled back,\n6 changed since plan, 7 no peer reachable, 130 interrupted; `exec` passes on the program's own\n(125 to 127 where it could not be run)."
+    after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not converged in time, 4 cannot be placed, 5 rolled back,\n6 changed since plan, 7 no peer reachable, 8 the node was removed, 130 interrupted; `exec` passes on the program's own\n(125 to 127 where it could not be run)."
 )]
 pub(crate) struct Cli {
     /// Options of every command.
@@ -102,6 +102,8 @@ pub(crate) enum Command {
     // Trying it out.
     Dev(dev::cli::DevArgs),
     Demo(dev::demo::DemoArgs),
+    #[command(subcommand)]
+    Sim(commands::sim::SimCommand),
     Completions(commands::completions::CompletionsArgs),
     #[command(hide = true)]
     HelpPages(commands::help_pages::HelpPagesArgs),

@@ -24,6 +24,8 @@ pub enum Exit {
     Changed,
     /// No peer answered; nothing was done.
     NoPeer,
+    /// The node of this folder was removed from its cluster; nothing of it runs.
+    Removed,
     /// Ended by ^C; what was accepted goes on.
     Interrupted,
     /// A code that is passed on: of the program that `exec` ran, or of a refusal to run it.
@@ -41,6 +43,7 @@ impl Exit {
             Self::RolledBack => 5,
             Self::Changed => 6,
             Self::NoPeer => 7,
+            Self::Removed => 8,
             // As shells have it: 128 and the number of SIGINT.
             Self::Interrupted => 130,
             Self::Passed(code) => code,

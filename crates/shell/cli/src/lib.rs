@@ -144,6 +144,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Events(args) => online(c::events::run(&args, context)),
         Command::Image(args) => online(c::image::run(&args, context)),
         Command::Version(args) => online(c::version::run(&args, context)),
+        Command::Sim(command) => c::sim::run(&command, context),
         // These run whole clusters.
         Command::Dev(args) => c::dev::run(&args, context),
         Command::Demo(args) => c::dev::demo(&args, context),

@@ -44,6 +44,8 @@ pub struct Out {
     /// Whether questions are answered with yes.
     pub yes: bool,
     interactive: bool,
+    /// Whether a person sees the words while they come.
+    live: bool,
 }
 
 impl std::fmt::Debug for Out {
@@ -99,6 +101,7 @@ impl Out {
             quiet: false,
             yes: false,
             interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            live: io::stderr().is_terminal(),
         }
     }
 
@@ -106,7 +109,8 @@ impl Out {
     pub fn captured() -> (Self, Captured) {
         let captured = Captured::default();
         let sink = Sink::Kept { stdout: captured.stdout.clone(), stderr: captured.stderr.clone() };
-        let out = Self { sink, format: Format::Table, quiet: false, yes: false, interactive: false };
+        let (interactive, live) = (false, false);
+        let out = Self { sink, format: Format::Table, quiet: false, yes: false, interactive, live };
         (out, captured)
     }
 
@@ -158,6 +162,14 @@ impl Out {
     /// A line of words; not in quiet.
     pub fn say(&self, text: impl AsRef<str>) -> Result<(), CliError> {
         if self.quiet { Ok(()) } else { self.write(false, format!("{}\n", text.as_ref()).as_bytes()) }
+    }
+
+    /// A line of words that takes the place of the one before it, on a terminal alone; empty to clear it.
+    pub(crate) fn progress(&self, text: &str) -> Result<(), CliError> {
+        if self.quiet || !self.live {
+            return Ok(());
+        }
+        self.write(false, format!("\r\u{1b}[2K{text}").as_bytes())
     }
 
     /// The error that ends the command.

@@ -167,6 +167,50 @@ fn doctor_looks_at_everything() {
     assert_eq!(code(&ended), i32::from(failed));
 }
 
+/// Runs a script in a mount namespace of its own, with `/$1` on a file system that has no idmapped mounts.
+fn on_ramfs(home: &Home, script: &str) -> Output {
+    let dir = home.0.path().join("ramfs");
+    std::fs::create_dir(&dir).unwrap();
+    let script = format!("set -e; mount -t ramfs none \"$DIR\"; {script}");
+    let mut command = Command::new("unshare");
+    // All of it ends with the script, the peer too.
+    command.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", &script]);
+    command.env_clear().env("HOME", home.0.path()).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.env("DIR", &dir).env("SKERRY", env!("CARGO_BIN_EXE_skerry"));
+    command.stdin(std::process::Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn where_containers_can_have_no_user_namespace_doctor_and_status_say_so() {
+    if !nix::unistd::geteuid().is_root() {
+        // Without root a user namespace is always used.
+        return;
+    }
+    let home = Home::new();
+    let ended = on_ramfs(&home, r#""$SKERRY" doctor --dir "$DIR/node" --listen 127.0.0.1:0 -o json"#);
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&ended.stdout).unwrap();
+    let row = rows.iter().find(|row| row["check"] == "user namespaces").unwrap();
+    assert_eq!(row["state"], "warn", "{row}");
+    let found = row["message"].as_str().unwrap();
+    assert!(found.contains("their root is root of this machine: rootfs: mapping the owners"), "{row}");
+    assert!(row["fix"].as_str().unwrap().contains("ext4"), "{row}");
+
+    let home = Home::new();
+    let ended = on_ramfs(
+        &home,
+        r#""$SKERRY" init --dir "$DIR/node" --name n1 --cluster shop --user ada --listen 127.0.0.1:0 \
+            --advertise 127.0.0.1:7440 >/dev/null
+        "$SKERRY" peer --dir "$DIR/node" 2>/dev/null &
+        until "$SKERRY" --peer "unix:$DIR/node/api.sock" status 2>/dev/null; do
+            kill -0 $!; sleep 0.05
+        done
+        "$SKERRY" --peer "unix:$DIR/node/api.sock" events"#,
+    );
+    let said = text(&ended.stdout);
+    let lines = said.lines().filter(|line| line.contains("containers run without a user namespace"));
+    assert_eq!(lines.count(), 2, "{said}\n{}", text(&ended.stderr));
+}
+
 #[test]
 fn a_node_is_prepared_with_a_key_of_its_owner() {
     let home = Home::new();

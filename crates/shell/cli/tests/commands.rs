@@ -658,6 +658,10 @@ impl transport::Gate for Everyone {
     fn node_allowed(&self, _: &model::NodeId) -> bool {
         false
     }
+    fn node_former(&self, _: &model::NodeId) -> bool {
+        false
+    }
+
     fn user_allowed(&self, _: &model::UserId) -> bool {
         true
     }

@@ -72,11 +72,18 @@ impl KeyPair {
         let file = File::open(path).map_err(failed)?;
         // Asked of the open file, so that it cannot be another one by the time it is read.
         let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+        let mut pem = Zeroizing::new(Vec::with_capacity(256));
+        file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(failed)?;
+        Self::parse(path, mode, pem)
+    }
+
+    /// As [`KeyPair::load`], for a file that was read already: its permission bits and its text, which
+    /// is wiped.
+    pub fn parse(path: &Path, mode: u32, pem: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, KeyFileError> {
+        let pem = pem.into();
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Permissions { path: path.to_owned(), mode });
         }
-        let mut pem = Zeroizing::new(Vec::with_capacity(256));
-        file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(failed)?;
         let malformed = || KeyFileError::Malformed { path: path.to_owned() };
         if u64::try_from(pem.len()).map_or(true, |len| len > KEY_FILE_BYTES_MAX) {
             return Err(malformed());
@@ -110,7 +117,8 @@ impl KeyPair {
         Ok(key)
     }
 
-    fn pem(&self) -> Zeroizing<String> {
+    /// The text of a key file, for a caller that writes it itself: a secret.
+    pub fn pem(&self) -> Zeroizing<String> {
         // 48 bytes are one line of 64 characters, as the PEM form wants them.
         let line = Zeroizing::new(BASE64.encode(&self.pkcs8()));
         Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", *line))

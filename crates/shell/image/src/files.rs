@@ -52,6 +52,19 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), ImageError> {
     })
 }
 
+/// Deletes all that is in a folder, and not the folder: to make it anew may need room.
+pub(crate) fn empty_dir(path: &Path) -> Result<(), ImageError> {
+    for entry in fs::read_dir(path).map_err(at("list", path))? {
+        let entry = entry.map_err(at("list", path))?;
+        if entry.file_type().map_err(at("look at", &entry.path()))?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path()).map_err(at("delete", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Deletes a folder and returns the bytes that its files took on the disk. Hard links count once for
 /// each name.
 pub(crate) fn remove_counted(path: &Path) -> Result<u64, ImageError> {

@@ -32,7 +32,11 @@ impl Index {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                replace(tmp, &store.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+                // Once: a later start may be on a full disk.
+                let layout = store.join("oci-layout");
+                if !layout.exists() {
+                    replace(tmp, &layout, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+                }
                 return Ok(index);
             }
             Err(error) => return Err(at("read", &path)(error)),

@@ -73,10 +73,16 @@ impl Unpacked {
     }
 }
 
-/// Finds out whether the kernel lets this process set what only root may, on this file system.
+/// What is set to find out one's powers. Only who has root's sees it.
+const PROBE: &str = "trusted.skerry.probe";
+
+/// Finds out whether the kernel lets this process set what only root may, on this file system. What an
+/// earlier process set tells it too, without writing: the disk may be full.
 fn powers(tmp: &Path) -> Result<Powers, ImageError> {
-    let probe = temp_dir(tmp)?;
-    match rustix::fs::setxattr(probe.path(), "trusted.skerry.probe", b"y", XattrFlags::empty()) {
+    if rustix::fs::getxattr(tmp, PROBE, &mut [0; 1]).is_ok() {
+        return Ok(Powers::Root);
+    }
+    match rustix::fs::setxattr(tmp, PROBE, b"y", XattrFlags::empty()) {
         Ok(()) => Ok(Powers::Root),
         Err(rustix::io::Errno::OPNOTSUPP) if nix::unistd::geteuid().is_root() => Ok(Powers::Root),
         Err(rustix::io::Errno::PERM | rustix::io::Errno::OPNOTSUPP) => Ok(Powers::User),

@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::blob::Blobs;
 use crate::error::at;
-use crate::files::{make_dir, remove_counted, remove_tree};
+use crate::files::{empty_dir, make_dir, remove_counted};
 use crate::index::Index;
 use crate::limits::ADOPT_WITHIN_S;
 use crate::oci::{Config, Manifest, parse_config, parse_manifest};
@@ -82,6 +82,8 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl ImageStore {
     /// Opens the store in `dir`, which is made where it is not there. Whatever an earlier process left
     /// half done is deleted. A second process that opens the same folder gets an error.
+    ///
+    /// A store that was open before is opened without writing anything: that needs no room on the disk.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
         Self::open_with(dir, Limits::default())
     }
@@ -94,8 +96,8 @@ impl ImageStore {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(at("protect", dir))?;
         let lock = lock(&dir.join("lock"))?;
         let tmp = dir.join("tmp");
-        remove_tree(&tmp)?;
         make_dir(&tmp)?;
+        empty_dir(&tmp)?;
         Ok(Self {
             blobs: Blobs::open(dir)?,
             unpacked: Unpacked::open(dir, &tmp)?,

@@ -1,12 +1,12 @@
 //! The serving side of a join: a machine that holds a token asks to be let in.
 
-use document::Token;
-use model::{DocId, TokenId};
+use document::{Documents, Token};
+use model::{DocId, Name, TokenId};
 use node::{Node, Outcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backend::Peer;
-use crate::joining::{self, TalkError};
+use crate::joining::{self, Joiner, TalkError};
 use crate::mind::wall_ms;
 
 /// How long a joiner may take for each of its words.
@@ -15,9 +15,15 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Peers that the admission should be durable on, so that it outlives this one.
 const DURABLE: u32 = 2;
 
-/// Why a token does not let anybody in now, for people.
-fn why_not(node: &Node, id: TokenId, now_ms: i64) -> Option<String> {
-    let roster = node.documents().roster();
+/// Whether the joiner is a member already: it was let in, and was cut off before its folder was whole.
+/// What its token is good for now does not matter then.
+pub(crate) fn is_member(documents: &Documents, id: TokenId, joiner: &Joiner) -> bool {
+    documents.roster().nodes.contains_key(&joiner.node) && joiner.is_proven(documents.cluster(), id)
+}
+
+/// Why a token does not let anybody in now, for people. `here` is this peer's node.
+pub(crate) fn why_not(documents: &Documents, id: TokenId, now_ms: i64, here: &Name) -> Option<String> {
+    let roster = documents.roster();
     let Some(token) = roster.tokens.get(&id) else {
         return Some(
             "this token is not known here: it is of another cluster, or was made where this peer cannot see"
@@ -31,8 +37,7 @@ fn why_not(node: &Node, id: TokenId, now_ms: i64) -> Option<String> {
     if *expires_ms <= now_ms {
         let ago = now_ms.saturating_sub(*expires_ms) / 1_000;
         return Some(format!(
-            "this token expired {ago} s ago by the clock of {}; ask for a new one: skerry token create",
-            node.config().name
+            "this token expired {ago} s ago by the clock of {here}; ask for a new one: skerry token create"
         ));
     }
     if used >= uses {
@@ -43,8 +48,15 @@ fn why_not(node: &Node, id: TokenId, now_ms: i64) -> Option<String> {
     None
 }
 
-fn log(node: &Node) -> Vec<Vec<u8>> {
-    node.documents().since(&DocId::Cluster, &[], usize::MAX).0
+/// The cluster's log, or why the joiner does not get it.
+fn answer(node: &Node, id: TokenId, joiner: &Joiner, now_ms: i64) -> Result<Vec<Vec<u8>>, String> {
+    let documents = node.documents();
+    if !is_member(documents, id, joiner)
+        && let Some(reason) = why_not(documents, id, now_ms, &node.config().name)
+    {
+        return Err(reason);
+    }
+    Ok(documents.since(&DocId::Cluster, &[], usize::MAX).0)
 }
 
 async fn soon<T>(work: impl Future<Output = Result<T, TalkError>>) -> Result<T, TalkError> {
@@ -59,10 +71,9 @@ pub(crate) async fn talk(
     token: [u8; 32],
     mut io: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<(), TalkError> {
-    soon(joining::await_ask(&mut io)).await?;
+    let joiner = soon(joining::await_ask(&mut io)).await?;
     let id = TokenId::from_bytes(token);
-    let asked =
-        peer.mind.query(move |node| why_not(node, id, wall_ms()).map_or_else(|| Ok(log(node)), Err)).await;
+    let asked = peer.mind.query(move |node| answer(node, id, &joiner, wall_ms())).await;
     let log = match asked {
         Ok(Ok(log)) => log,
         Ok(Err(reason)) => return end(&mut io, &reason).await,
@@ -70,6 +81,10 @@ pub(crate) async fn talk(
     };
     soon(joining::send_log(&mut io, &log)).await?;
     let event = soon(joining::read_event(&mut io)).await?;
+    if event.is_empty() {
+        soon(joining::accept(&mut io)).await?;
+        return finish(&mut io).await;
+    }
     match peer.mind.submit(event, DURABLE).await {
         Ok(Outcome::Accepted { .. }) => {
             soon(joining::accept(&mut io)).await?;

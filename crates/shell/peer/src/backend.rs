@@ -21,6 +21,7 @@ use transport::Endpoint;
 
 use crate::mind::{Mind, Stopping, wall_ms};
 use crate::notices::Notices;
+use crate::room::Room;
 use crate::rows;
 
 /// The peer behind its interface.
@@ -32,6 +33,7 @@ pub(crate) struct Peer {
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) endpoint: Endpoint,
     pub(crate) name: String,
+    pub(crate) room: Arc<Room>,
     pub(crate) degraded: Vec<String>,
 }
 
@@ -103,7 +105,8 @@ fn refused_image(error: &image::ImageError, body: &mut impl std::io::Read) -> Fa
 
 impl Backend for Peer {
     async fn status(&self) -> Result<Status, Failure> {
-        let degraded = self.degraded.clone();
+        let mut degraded = self.degraded.clone();
+        degraded.extend(self.room.full());
         self.ask(|node| rows::status(node, degraded)).await
     }
 

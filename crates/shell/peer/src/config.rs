@@ -50,7 +50,7 @@ pub enum ConfigError {
 
 impl Config {
     /// The file's name in the data folder.
-    pub const FILE: &str = "peer.toml";
+    pub const FILE: &str = store::DataDir::SETTINGS;
 
     /// Reads the settings of a data folder.
     pub fn read(dir: &Path) -> Result<Self, ConfigError> {

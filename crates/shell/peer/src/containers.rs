@@ -10,7 +10,8 @@ use node::{Claim, Exit, Found, Input};
 use runtime::{ContainerSpec, Limits, LogLimits, PublishedPort, Runtime, SPEC_VERSION, StartError, State};
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::mind::Mind;
+use crate::mind::{Mind, wall_ms};
+use crate::notices::Notices;
 
 /// How long a program has to end by itself, in milliseconds: what Docker gives.
 const STOP_GRACE_MS: u64 = 10_000;
@@ -42,6 +43,7 @@ struct Inner {
     runtime: Arc<Runtime>,
     images: Arc<ImageStore>,
     mind: Mind,
+    notices: Arc<Notices>,
     cgroup_parent: String,
     starts: Semaphore,
 }
@@ -92,10 +94,11 @@ impl Keeper {
         runtime: Arc<Runtime>,
         images: Arc<ImageStore>,
         mind: Mind,
+        notices: Arc<Notices>,
         cgroup_parent: String,
     ) -> Self {
         let starts = Semaphore::new(STARTS_AT_ONCE_MAX);
-        let inner = Arc::new(Inner { runtime, images, mind, cgroup_parent, starts });
+        let inner = Arc::new(Inner { runtime, images, mind, notices, cgroup_parent, starts });
         Self { inner, tasks: Arc::default() }
     }
 
@@ -220,6 +223,11 @@ impl Inner {
             Ok(started) => {
                 for missing in &started.degraded {
                     tracing::warn!(%container, missing, "runs without");
+                    let replica = &claim.replica;
+                    let about = Some(format!("{}/{}", replica.namespace, replica.deployment));
+                    let message =
+                        format!("{}.{} runs with less: {missing}", replica.deployment, replica.ordinal);
+                    self.notices.add(wall_ms(), &node::Notice { kind: "container-degraded", about, message });
                 }
                 Ok(started.pid)
             }

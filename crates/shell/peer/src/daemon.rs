@@ -10,9 +10,9 @@ use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
 use model::{Capacity, Time};
-use node::{Boot, Config as NodeConfig, Input, Node, Seq, Timings};
-use runtime::{Runtime, RuntimeError};
-use store::{DataDir, GenerationError, Journal, JournalError, LockError, OpenError};
+use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
+use runtime::{Runtime, RuntimeError, UserNamespaces};
+use store::{DataDir, Journal, JournalError, LockError, OpenError};
 use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
 
@@ -22,6 +22,7 @@ use crate::containers::{Keeper, chain, scan};
 use crate::images::Fetcher;
 use crate::mind::{Batch, Hands, Mind, Roster, door, wall_ms};
 use crate::notices::Notices;
+use crate::room::Room;
 
 /// Of what the machine has, the part that is offered to containers: the rest is for the system and
 /// the peer itself.
@@ -29,6 +30,10 @@ const OFFERED_PERCENT: u64 = 90;
 
 /// Processes offered where the operator says nothing: far below any kernel's limit.
 const PIDS_OFFERED: u64 = 4_096;
+
+/// How long a peer that learns of its node's removal can still be asked about it. One that is started
+/// after that says it at once.
+const REMOVED_SHOWN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Bytes of events that are synced together: well below what one append takes, since one batch more
 /// may come on top.
@@ -62,9 +67,6 @@ pub enum RunError {
         /// Whose the folder is.
         expected: model::NodeId,
     },
-    /// The start counter.
-    #[error(transparent)]
-    Generation(#[from] GenerationError),
     /// The journal.
     #[error("the journal cannot be used; nothing was changed")]
     Journal(#[from] JournalError),
@@ -88,6 +90,16 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The node was removed, and nothing of it runs any more.
+    #[error("node `{node}` was removed from cluster `{cluster}` {told}; nothing of it runs here any more")]
+    Removed {
+        /// The node's name.
+        node: model::Name,
+        /// The cluster's name.
+        cluster: String,
+        /// By whom and when.
+        told: String,
+    },
     /// The system.
     #[error("{what}")]
     System {
@@ -96,6 +108,26 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl RunError {
+    /// What a person can do about it, where the words alone do not say so.
+    pub fn hint(&self) -> Option<&'static str> {
+        // Never a backup: an older journal counts starts, and lacks events, that others know of.
+        let damaged = matches!(
+            self,
+            Self::Journal(
+                JournalError::Corrupted { .. }
+                    | JournalError::Empty { .. }
+                    | JournalError::Missing { .. }
+                    | JournalError::Swapped { .. }
+            )
+        );
+        damaged.then_some(
+            "this node cannot go on from its folder: remove it on another node with `skerry node rm`, and \
+             join anew with an empty folder; do not put an older copy of the journal in its place",
+        )
+    }
 }
 
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
@@ -118,11 +150,12 @@ pub fn measured_capacity() -> Capacity {
     }
 }
 
-/// Runs the peer of a prepared data folder until it is told to end, or its node was removed and
-/// nothing of it runs any more. Containers go on.
+/// Runs the peer of a prepared data folder until it is told to end; its containers go on. Ends with
+/// [`RunError::Removed`] when its node was removed and nothing of it runs any more.
 pub fn run(dir: &Path) -> Result<(), RunError> {
     let data = DataDir::open(dir)?;
     let _lock = data.lock()?;
+    let room = Arc::new(Room::begin(dir, data.reserve()));
     let config = Config::read(dir)?;
     let key = KeyPair::load(&data.key())?;
     let expected = data.format().node;
@@ -137,12 +170,24 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
             "the end of the journal was cut off by a crash; nothing acknowledged is lost"
         );
     }
+    if journal.is_mended() {
+        tracing::warn!(
+            mark = %data.journal().join("mark").display(),
+            start = journal.opening(),
+            "half of the journal's mark could not be read, and was written anew: a power cut, or damage to \
+             the disk; nothing acknowledged is lost"
+        );
+    }
+    let generation = journal.opening();
     let images = Arc::new(ImageStore::open(data.images())?);
     let exe = std::env::current_exe().map_err(system("the path of this program cannot be read"))?;
-    let runtime = Arc::new(Runtime::new(data.containers(), exe)?);
-    let generation = data.next_generation()?;
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = Runtime::new(data.containers(), exe)?;
+    let user_namespaces = runtime.try_user_namespaces(&data.images());
+    let runtime = Arc::new(runtime.with_user_namespaces(user_namespaces));
+    // One thread: what blocks goes to the pool, what thinks is the mind's, and the rest is too little
+    // to share. With more, each message wakes a second thread that finds nothing left to do, which is
+    // most of what an idle peer costs.
+    let tokio = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(64)
         .thread_stack_size(512 * 1024)
         .enable_all()
@@ -157,6 +202,7 @@ pub fn run(dir: &Path) -> Result<(), RunError> {
         images,
         runtime,
         generation,
+        room,
     }))
 }
 
@@ -169,10 +215,11 @@ struct Opened {
     images: Arc<ImageStore>,
     runtime: Arc<Runtime>,
     generation: u64,
+    room: Arc<Room>,
 }
 
 async fn serve(opened: Opened) -> Result<(), RunError> {
-    let Opened { data, config, key, journal, records, images, runtime, generation } = opened;
+    let Opened { data, config, key, journal, records, images, runtime, generation, room } = opened;
     let started = Instant::now();
     let (containers, strange) = scan(&runtime)?;
     #[cfg(feature = "sabotage")]
@@ -183,6 +230,13 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
         tracing::error!(strange, "a container's folder cannot be used; it is left as it is");
         let message = format!("a container's folder cannot be used and is left as it is: {strange}");
         notices.add(wall_ms(), &node::Notice { kind: "container-strange", about: None, message });
+    }
+
+    let degraded = missing(runtime.user_namespaces());
+    for message in &degraded {
+        tracing::warn!(message, "containers have less than they should");
+        let message = message.clone();
+        notices.add(wall_ms(), &node::Notice { kind: "node-degraded", about: None, message });
     }
 
     let roster = Arc::new(Roster::default());
@@ -197,8 +251,13 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     };
 
     let (mind, letterbox) = door();
-    let keeper =
-        Keeper::new(Arc::clone(&runtime), Arc::clone(&images), mind.clone(), config.cgroup_parent.clone());
+    let keeper = Keeper::new(
+        Arc::clone(&runtime),
+        Arc::clone(&images),
+        mind.clone(),
+        Arc::clone(&notices),
+        config.cgroup_parent.clone(),
+    );
     for found in &containers {
         if found.state.is_ok() {
             keeper.adopt(found.container);
@@ -213,6 +272,10 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             addresses,
             labels: config.labels.clone(),
             capacity: config.capacity.unwrap_or_else(measured_capacity),
+            signer: Signer::new({
+                let key = key.clone();
+                move |bytes| key.sign(bytes)
+            }),
             seed: *key.derive(&format!("skerry-core-{generation}")),
             timings: Timings::default(),
             #[cfg(not(feature = "sabotage"))]
@@ -234,28 +297,42 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
 
     let peer = Arc::new(Peer {
         mind: mind.clone(),
-        notices,
+        notices: Arc::clone(&notices),
         images,
         runtime,
         endpoint: endpoint.clone(),
         name: name.to_string(),
-        degraded: Vec::new(),
+        room: Arc::clone(&room),
+        degraded,
     });
     let router = api::router(Arc::clone(&peer));
     tokio::spawn(forward_events(events, mind.clone()));
     tokio::spawn(serve_incoming(incoming, router.clone(), Arc::clone(&peer)));
     tokio::spawn(serve_socket(socket, router));
+    tokio::spawn(room.watch(notices));
     tracing::info!(node = %name, address = %local, socket = %data.socket().display(), "the peer runs");
     // Nobody to tell outside of systemd.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
-    until_told_to_end(&mind).await?;
-    tracing::info!("the peer ends; its containers go on");
+    let ended = until_told_to_end(&mind).await;
+    if ended.is_ok() {
+        tracing::info!("the peer ends; its containers go on");
+    }
     mind.stop().await;
     endpoint.close().await;
     drop(tokio::task::spawn_blocking(move || thread.join()).await);
     drop(std::fs::remove_file(data.socket()));
-    Ok(())
+    ended
+}
+
+/// What every container of this node lacks, in words.
+fn missing(user_namespaces: &UserNamespaces) -> Vec<String> {
+    match user_namespaces {
+        UserNamespaces::Used => Vec::new(),
+        UserNamespaces::Refused { why } => vec![format!(
+            "containers run without a user namespace, their root is root of this machine: {why}; see `skerry doctor`"
+        )],
+    }
 }
 
 /// Ends at a signal, or when the node was removed and has stopped its containers.
@@ -264,19 +341,37 @@ async fn until_told_to_end(mind: &Mind) -> Result<(), RunError> {
     let mut term = signal(SignalKind::terminate()).map_err(system("signals cannot be waited for"))?;
     let mut int = signal(SignalKind::interrupt()).map_err(system("signals cannot be waited for"))?;
     let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    let removed = |node: &Node| node.is_removed();
+    // Removed before this start: whoever started it reads why, and nobody has anything to ask.
+    let mut shown_until = mind.query(removed).await.unwrap_or(false).then(Instant::now);
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = int.recv() => return Ok(()),
             _ = look.tick() => {
-                let done = mind.query(|node| node.is_removed() && node.mine().is_empty()).await;
-                if done.unwrap_or(true) {
-                    tracing::info!("this node was removed from the cluster and nothing of it runs");
-                    return Ok(());
+                // A mind that does not answer is gone, and the peer with it.
+                let Ok(end) = mind.query(removal).await else { return Ok(()) };
+                if let Some(end) = end
+                    && Instant::now() >= *shown_until.get_or_insert_with(|| Instant::now() + REMOVED_SHOWN)
+                {
+                    return Err(end);
                 }
             }
         }
     }
+}
+
+/// What the peer ends with when its node was removed and nothing of it runs any more.
+fn removal(node: &Node) -> Option<RunError> {
+    if !node.is_removed() || !node.mine().is_empty() {
+        return None;
+    }
+    let roster = node.documents().roster();
+    Some(RunError::Removed {
+        node: node.config().name.clone(),
+        cluster: roster.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        told: node.removal_of(&node.config().me).map(|it| it.told()).unwrap_or_default(),
+    })
 }
 
 /// The Unix socket; one that a dead peer left is replaced, since the lock shows that it is dead.
@@ -345,6 +440,18 @@ async fn forward_events(mut events: mpsc::Receiver<transport::Event>, mind: Mind
                 tracing::info!(?node, reason, "link is down");
                 Input::Disconnected(node)
             }
+            transport::Event::FormerMember { node } => Input::FormerMember(node),
+            transport::Event::Farewell { from, bytes } => match wire::decode(&bytes) {
+                Ok(wire::Message::Events { events, .. }) => Input::Farewell { from, events },
+                Ok(_) => {
+                    tracing::warn!(?from, "a farewell that holds no events was dropped");
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(?from, error = chain(&error), "a farewell was dropped");
+                    continue;
+                }
+            },
             transport::Event::Datagram { from, bytes } => Input::Datagram { from, bytes: bytes.to_vec() },
             transport::Event::Frame { from, bytes } => match wire::decode(&bytes) {
                 Ok(message) => Input::Received { from, message },

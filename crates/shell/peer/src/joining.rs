@@ -4,17 +4,25 @@
 //! token. Then, on one stream:
 //!
 //! ```text
-//! joiner: one byte, the conversation's version
+//! joiner: one byte, the conversation's version | its node key (32) | its signature of `proof_bytes` (64)
 //! peer:   `n` and a text (refused), or `y` and the cluster's log: length (u32) | event, ..., 0
-//! joiner: length (u32) | its own admission
+//! joiner: length (u32) | its own admission; nothing where the log has it already
 //! peer:   `y`, or `n` and a text: length (u32) | text
 //! ```
+//!
+//! The joiner says who it is so that one which was admitted, and lost its power before it knew, is not
+//! refused because its token is used up.
 
 use std::io;
 
+use identity::KeyPair;
+use model::{ClusterId, NodeId, TokenId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// What a joiner's signature is for: this and nothing else.
+const PROOF_CONTEXT: &[u8] = b"skerry join v2\0";
 
 /// Bytes of a refusal.
 const TEXT_BYTES_MAX: usize = 1_024;
@@ -78,9 +86,37 @@ async fn read_verdict(from: &mut (impl AsyncRead + Unpin)) -> Talk<Result<(), St
     }
 }
 
+/// Who wants to join.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joiner {
+    /// The key that it has or will have in the roster.
+    pub(crate) node: NodeId,
+    /// Its signature, see `proof_bytes`.
+    pub(crate) proof: [u8; 64],
+}
+
+impl Joiner {
+    /// The holder of `key`, who comes with `token`.
+    pub(crate) fn new(cluster: ClusterId, token: TokenId, key: &KeyPair) -> Self {
+        let node = key.node_id();
+        Self { node, proof: key.sign(&proof_bytes(cluster, token, node)) }
+    }
+
+    /// Whether it holds the key that it names.
+    pub(crate) fn is_proven(&self, cluster: ClusterId, token: TokenId) -> bool {
+        identity::verify(self.node.as_bytes(), &proof_bytes(cluster, token, self.node), &self.proof)
+    }
+}
+
+fn proof_bytes(cluster: ClusterId, token: TokenId, node: NodeId) -> Vec<u8> {
+    [PROOF_CONTEXT, cluster.as_bytes(), token.as_bytes(), node.as_bytes()].concat()
+}
+
 /// Joiner: begins.
-pub(crate) async fn ask(out: &mut (impl AsyncWrite + Unpin)) -> Talk<()> {
+pub(crate) async fn ask(out: &mut (impl AsyncWrite + Unpin), joiner: &Joiner) -> Talk<()> {
     out.write_all(&[VERSION]).await?;
+    out.write_all(joiner.node.as_bytes()).await?;
+    out.write_all(&joiner.proof).await?;
     Ok(out.flush().await?)
 }
 
@@ -104,7 +140,7 @@ pub(crate) async fn read_log(from: &mut (impl AsyncRead + Unpin)) -> Talk<Result
     }
 }
 
-/// Joiner: hands in its admission.
+/// Joiner: hands in its admission; nothing where it was admitted before.
 pub(crate) async fn send_event(out: &mut (impl AsyncWrite + Unpin), event: &[u8]) -> Talk<()> {
     write_bytes(out, event).await?;
     Ok(out.flush().await?)
@@ -116,11 +152,15 @@ pub(crate) async fn read_answer(from: &mut (impl AsyncRead + Unpin)) -> Talk<Res
 }
 
 /// Peer: waits for the beginning.
-pub(crate) async fn await_ask(from: &mut (impl AsyncRead + Unpin)) -> Talk<()> {
+pub(crate) async fn await_ask(from: &mut (impl AsyncRead + Unpin)) -> Talk<Joiner> {
     match from.read_u8().await? {
-        VERSION => Ok(()),
-        _ => Err(TalkError::Unexpected { what: "another version of the conversation" }),
+        VERSION => {}
+        _ => return Err(TalkError::Unexpected { what: "another version of the conversation" }),
     }
+    let (mut node, mut proof) = ([0; 32], [0; 64]);
+    from.read_exact(&mut node).await?;
+    from.read_exact(&mut proof).await?;
+    Ok(Joiner { node: NodeId::from_bytes(node), proof })
 }
 
 /// Peer: says no.
@@ -141,7 +181,7 @@ pub(crate) async fn send_log(out: &mut (impl AsyncWrite + Unpin), log: &[Vec<u8>
     Ok(out.flush().await?)
 }
 
-/// Peer: the joiner's admission; `None` where it had one already.
+/// Peer: the joiner's admission; empty where it had one already.
 pub(crate) async fn read_event(from: &mut (impl AsyncRead + Unpin)) -> Talk<Vec<u8>> {
     read_bytes(from, model::limits::EVENT_BYTES_MAX).await
 }

@@ -3,12 +3,14 @@
 //! It carries out effects and reports what happened; it never decides. An `if` about deployments
 //! here is in the wrong crate.
 //!
-//! - `setup` prepares a data folder: `init` for the first node, `join` for the others.
+//! - `setup` prepares a data folder: `init` for the first node, `join` for the others. Both may be cut
+//!   off at any moment and repeated.
 //! - `run` is the daemon: one task owns `node::Node`, one thread owns the journal, one task each
 //!   owns the mesh endpoint, the Unix socket and the containers.
 //!
 //! Invariants: one peer per data folder; nothing is acknowledged or sent before the journal has
-//! synced it; containers are supervised by their own processes and outlive this one.
+//! synced it; containers are supervised by their own processes and outlive this one; a start writes
+//! nothing that needs room on the disk, but for what `room` has kept.
 #![forbid(unsafe_code)]
 
 mod admit;
@@ -21,7 +23,9 @@ mod joining;
 mod logs;
 mod mind;
 mod notices;
+mod park;
 mod reach_in;
+mod room;
 mod rows;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;

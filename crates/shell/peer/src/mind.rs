@@ -16,6 +16,7 @@ use transport::{Endpoint, SendError};
 use crate::containers::Keeper;
 use crate::images::Fetcher;
 use crate::notices::Notices;
+use crate::park::{self, Received};
 
 /// Letters that wait: a burst of all links at once; senders wait when it is full.
 const MAILBOX_MAX: usize = 4_096;
@@ -82,29 +83,41 @@ impl Mind {
     }
 }
 
+/// Who may speak to this peer, and who might once.
+#[derive(Debug, Default)]
+struct Keys {
+    nodes: BTreeSet<NodeId>,
+    users: BTreeSet<UserId>,
+    former: BTreeSet<NodeId>,
+}
+
 /// Who may speak to this peer; read at every handshake.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    inner: RwLock<(BTreeSet<NodeId>, BTreeSet<UserId>)>,
+    inner: RwLock<Keys>,
 }
 
 impl Roster {
-    fn set(&self, nodes: BTreeSet<NodeId>, users: BTreeSet<UserId>) {
-        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = (nodes, users);
+    fn set(&self, keys: Keys) {
+        *self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = keys;
     }
 
-    fn read<T>(&self, with: impl FnOnce(&(BTreeSet<NodeId>, BTreeSet<UserId>)) -> T) -> T {
+    fn read<T>(&self, with: impl FnOnce(&Keys) -> T) -> T {
         with(&self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
 impl transport::Gate for Roster {
     fn node_allowed(&self, node: &NodeId) -> bool {
-        self.read(|(nodes, _)| nodes.contains(node))
+        self.read(|keys| keys.nodes.contains(node))
+    }
+
+    fn node_former(&self, node: &NodeId) -> bool {
+        self.read(|keys| keys.former.contains(node))
     }
 
     fn user_allowed(&self, user: &UserId) -> bool {
-        self.read(|(_, users)| users.contains(user))
+        self.read(|keys| keys.users.contains(user))
     }
 
     fn joining_allowed(&self) -> bool {
@@ -165,26 +178,22 @@ impl Letterbox {
             nodes: BTreeSet::new(),
         };
         std::thread::Builder::new().name("mind".to_owned()).spawn(move || {
+            // Some of what the mind acts through starts tasks.
             let _entered = runtime.enter();
-            runtime.block_on(thread.turn(self.receiver));
+            thread.turn(self.receiver);
         })
     }
 }
 
 impl Thread {
-    async fn turn(mut self, mut mailbox: mpsc::Receiver<Mail>) {
+    fn turn(mut self, mut mailbox: mpsc::Receiver<Mail>) {
         loop {
-            let first = match self.wake {
-                None => mailbox.recv().await,
-                Some(wake) => {
-                    let left = wake.since(self.now());
-                    match tokio::time::timeout(left, mailbox.recv()).await {
-                        Ok(mail) => mail,
-                        Err(_) => Some(Mail::Input(Input::Woken)),
-                    }
-                }
+            let deadline = self.wake.map(|wake| self.started + wake.since(Time::ZERO));
+            let mut mail = match park::receive(&mut mailbox, deadline) {
+                Received::Letter(mail) => mail,
+                Received::Deadline => Mail::Input(Input::Woken),
+                Received::Closed => return,
             };
-            let Some(mut mail) = first else { return };
             let began = Instant::now();
             for _ in 0..BATCH_MAX {
                 if matches!(mail, Mail::Stop) {
@@ -244,6 +253,7 @@ impl Thread {
             }
             Effect::Connect { node, addresses } => self.hands.endpoint.connect(node, addresses),
             Effect::Disconnect(node) => self.hands.endpoint.disconnect(node),
+            Effect::Farewell { to, events } => self.farewell(to, events),
             Effect::Start { container, claim } => self.hands.keeper.start(container, claim),
             Effect::Stop(container) => self.hands.keeper.stop(container),
             Effect::Remove(container) => self.hands.keeper.remove(container),
@@ -255,8 +265,8 @@ impl Thread {
                 }
             }
             Effect::Notice(notice) => self.hands.notices.add(wall_ms(), &notice),
-            Effect::Roster { nodes, users } => {
-                self.hands.roster.set(nodes.clone(), users);
+            Effect::Roster { nodes, users, former } => {
+                self.hands.roster.set(Keys { nodes: nodes.clone(), users, former });
                 for gone in self.nodes.difference(&nodes) {
                     self.hands.endpoint.revoked(*gone);
                 }
@@ -266,6 +276,23 @@ impl Thread {
                 tracing::trace!(?time, reason, "wake");
                 self.wake = Some(time);
             }
+        }
+    }
+
+    /// No events are no words: the call is closed without any.
+    fn farewell(&self, to: NodeId, events: Vec<Vec<u8>>) {
+        let words = if events.is_empty() {
+            Ok(Vec::new())
+        } else {
+            wire::encode(&wire::Message::Events { events, more: false })
+        };
+        let words = words.unwrap_or_else(|error| {
+            // The core bounds them; those that do not fit are a bug of ours.
+            tracing::error!(%error, ?to, "a farewell was too large to send");
+            Vec::new()
+        });
+        if let Err(error) = self.hands.endpoint.farewell(to, Bytes::from(words)) {
+            tracing::error!(%error, ?to, "a farewell was not sent");
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::shapes::{
     Amounts, Authoring, ConflictRow, ConflictSide, DeploymentRow, Explain, ExplainNode, ExplainReplica,
-    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeState, PsRow, PsState, Status, TokenRow, Unplaced,
-    UserRow,
+    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeState, PsRow, PsState, Removal, Status, TokenRow,
+    Unplaced, UserRow,
 };
 use document::event::{Author, Kind, Role};
 use document::{Action, Scope};
@@ -59,6 +59,11 @@ fn free(record: &NodeRecord) -> Capacity {
     record.capacity.less(&taken.fold(Capacity::default(), |sum, it| sum.plus(&it.resources)))
 }
 
+fn removal(node: &Node, id: &NodeId) -> Option<Removal> {
+    let node::Removal { event, by, time_ms } = node.removal_of(id)?;
+    Some(Removal { by, time_ms, event: event.to_string() })
+}
+
 /// `node ls`.
 pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
     let roster = node.documents().roster();
@@ -92,6 +97,7 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                     .map(|(key, value)| (key.to_string(), value.clone()))
                     .collect(),
                 addresses: record.map_or_else(|| member.addresses.clone(), |record| record.addresses),
+                removed: None,
             }
         })
         .collect();
@@ -106,6 +112,7 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         seen_s: None,
         labels: BTreeMap::new(),
         addresses: Vec::new(),
+        removed: removal(node, id),
     }));
     rows.sort_by(|a, b| {
         (a.state == NodeState::Removed, &a.name, &a.id).cmp(&(b.state == NodeState::Removed, &b.name, &b.id))
@@ -572,5 +579,6 @@ pub(crate) fn status(node: &Node, degraded: Vec<String>) -> Status {
         refusing: node.refusing().map(ToOwned::to_owned),
         conflicts: count(conflicts(node).len()),
         degraded,
+        removed: if node.is_removed() { removal(node, &node.config().me) } else { None },
     }
 }

@@ -92,7 +92,9 @@ pub enum StartError {
         user: String,
     },
     /// The user exists but cannot be taken on.
-    #[error("user `{user}` cannot be used: without root only user 0 of a container is known to the host")]
+    #[error(
+        "user `{user}` cannot be used: a container has users and groups 0 to 65535, and without root only user 0"
+    )]
     UserRefused {
         /// As it was asked for.
         user: String,
@@ -257,5 +259,11 @@ impl RuntimeError {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
+    }
+
+    /// Whether there was no room for it.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::File { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 }

@@ -18,6 +18,8 @@ use crate::sys;
 pub(crate) const SPEC: &str = "spec.json";
 /// Who runs it; see [`crate::record::StateFile`].
 pub(crate) const STATE: &str = "state.json";
+/// Who its users are on the host; see [`crate::users::Ids`].
+pub(crate) const IDS: &str = "ids.json";
 /// How it ended.
 pub(crate) const EXIT: &str = "exit.json";
 /// Its control groups, written before they are made.

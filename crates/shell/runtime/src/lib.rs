@@ -9,6 +9,9 @@
 //! - A limit that cannot be written, or does not read back as written, is an error: never ignored.
 //!   Only without root (and so without control groups) is it left out, and then [`Started::degraded`]
 //!   says so.
+//! - Root of a container is nobody to the host: its users are a range of ids of its own, or, without
+//!   root, whoever started it. Where the machine refuses that, which is tried once and never left to an
+//!   image, [`Started::degraded`] says so.
 //! - `start` returns once the program itself was executed, or with the precise reason why not.
 //! - An exit is told only after every process of the container is gone.
 //! - Nothing runs without a supervisor: when one is killed, the kernel kills its container.
@@ -20,9 +23,7 @@
 //! process of the container's limit.
 //!
 //! Absent on purpose:
-//! - A user namespace for containers started by root. Capabilities outside of Docker's default set
-//!   are dropped, no device node works outside of `/dev`, `no_new_privs` and seccomp hold; but user 0
-//!   in the container is user 0 of the host. Without root a user namespace is always used.
+//! - Ids above 65535: such files of an image are nobody's in a container, such users are refused.
 //! - Networks: a container has its own network namespace with loopback and published ports only.
 //! - Images: layers are unpacked by others and given as folders.
 #![allow(
@@ -41,6 +42,7 @@ mod runtime;
 mod spec;
 mod supervisor;
 mod sys;
+mod users;
 
 pub use client::{ExecControl, ExecRequest, ExecSession};
 pub use error::{Errno, RuntimeError, StartError};
@@ -48,3 +50,4 @@ pub use record::{ExecExit, ExitRecord, Found, Running, State, Stats};
 pub use runtime::{Runtime, Started};
 pub use spec::{ContainerSpec, Limits, LogLimits, PublishedPort, SPEC_VERSION, SpecProblem};
 pub use supervisor::{SUPERVISOR_ARG, supervisor_main};
+pub use users::UserNamespaces;

@@ -61,8 +61,15 @@ pub(crate) enum Reply {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Report {
-    Started { pid: u32, supervisor_pid: u32, started_ms: i64, degraded: Vec<String> },
+    Started {
+        pid: u32,
+        supervisor_pid: u32,
+        started_ms: i64,
+        degraded: Vec<String>,
+    },
     Failed(StartError),
+    /// A trial went well.
+    Possible,
 }
 
 /// The value as one line.

@@ -73,7 +73,7 @@ pub struct Running {
     pub supervisor_pid: u32,
     /// Milliseconds since 1970 by this machine's clock.
     pub started_ms: i64,
-    /// What is missing, in words; empty with root.
+    /// What is missing, in words: see [`Started::degraded`](crate::Started::degraded).
     pub degraded: Vec<String>,
 }
 

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup::{self, Group, Layout};
 use crate::client::{self, ExecControl, ExecRequest, ExecSession, read_line_bounded};
+use crate::container;
 use crate::error::{Errno, RuntimeError, StartError};
 use crate::files;
 use crate::protocol::{REPLY_B_MAX, Reply, Report, Request, line};
-use crate::record::{ExitRecord, Found, Holder, Running, State, StateFile, Stats};
+use crate::record::{ExitRecord, Found, Holder, Process, Running, State, StateFile, Stats};
 use crate::spec::{ContainerSpec, Limits, is_id};
-use crate::supervisor::SUPERVISOR_ARG;
+use crate::supervisor::{SUPERVISOR_ARG, TRIAL_ARG, TRIAL_FOLDER};
 use crate::sys;
+use crate::users::{Ids, Ranges, UserNamespaces};
 
 /// More than a supervisor itself gives its container.
 const START_WAIT: Duration = Duration::from_secs(90);
@@ -51,7 +53,8 @@ pub struct Started {
     pub supervisor_pid: u32,
     /// Milliseconds since 1970 by this machine's clock.
     pub started_ms: i64,
-    /// What is missing, in words; empty with root. Without root, limits are not enforced.
+    /// What is missing, in words; empty with root on a machine that lets containers
+    /// have user namespaces. Without root, limits are not enforced.
     pub degraded: Vec<String>,
 }
 
@@ -71,6 +74,9 @@ pub struct Runtime {
     exe: PathBuf,
     /// Supervisors that we started, to be buried when they have ended.
     children: Mutex<BTreeMap<u32, Child>>,
+    user_namespaces: UserNamespaces,
+    /// Which container has which ids of the host.
+    ranges: Mutex<Ranges>,
 }
 
 impl Runtime {
@@ -84,13 +90,106 @@ impl Runtime {
             .create(dir)
             .map_err(RuntimeError::file("make the folder", dir))?;
         let dir = fs::canonicalize(dir).map_err(RuntimeError::file("find", dir))?;
-        let runtime = Self { dir, exe: exe.into(), children: Mutex::default() };
+        let mut runtime = Self {
+            dir,
+            exe: exe.into(),
+            children: Mutex::default(),
+            user_namespaces: UserNamespaces::Used,
+            ranges: Mutex::default(),
+        };
+        let mut ranges = Ranges::default();
         for entry in runtime.entries()? {
-            if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REMOVING)) {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with(REMOVING) || name.starts_with(TRIAL_FOLDER) {
                 files::remove_tree(&entry).map_err(RuntimeError::file("remove", &entry))?;
             }
+            // One that cannot be read, or that another has, is chosen anew at the next start.
+            if is_id(&name)
+                && let Ok(Some(Ids::Mapped(range))) = files::read::<Ids>(&entry, files::IDS)
+            {
+                ranges.keep(range, &name);
+            }
         }
+        runtime.ranges = Mutex::new(ranges);
         Ok(runtime)
+    }
+
+    /// Whether containers of this folder can have user namespaces, found out by trying all that a start
+    /// does with one. `layers` is a folder on the file system that holds the images' layers. Takes some
+    /// 10 ms. Without root the answer is yes: then there is no other way to start a container.
+    pub fn try_user_namespaces(&self, layers: &Path) -> UserNamespaces {
+        if !nix::unistd::geteuid().is_root() {
+            return UserNamespaces::Used;
+        }
+        let mut command = self.supervisor_command(TRIAL_ARG);
+        command.arg(layers).stderr(Stdio::null());
+        let why = match command.spawn() {
+            Err(error) => format!("{} cannot be executed: {error}", self.exe.display()),
+            Ok(mut child) => {
+                let heard = hear(&mut child);
+                end(&mut child);
+                match heard {
+                    Ok(Report::Possible) => return UserNamespaces::Used,
+                    Ok(Report::Failed(error)) => {
+                        let cause = std::error::Error::source(&error);
+                        cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))
+                    }
+                    Ok(Report::Started { .. }) => "the trial gave an answer to another question".into(),
+                    Err(problem) => format!("the trial failed: {problem}"),
+                }
+            }
+        };
+        UserNamespaces::Refused { why }
+    }
+
+    /// Starts containers with or without user namespaces from now on; with them, unless told otherwise.
+    /// Those that run keep what they have.
+    #[must_use]
+    pub fn with_user_namespaces(mut self, them: UserNamespaces) -> Self {
+        self.user_namespaces = them;
+        self
+    }
+
+    /// What [`with_user_namespaces`](Self::with_user_namespaces) said.
+    pub fn user_namespaces(&self) -> &UserNamespaces {
+        &self.user_namespaces
+    }
+
+    /// A supervisor for `what`, a container or a trial.
+    fn supervisor_command(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.exe);
+        command
+            .arg(SUPERVISOR_ARG)
+            .arg(&self.dir)
+            .arg(what)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    }
+
+    /// Writes down who the users of a container are on the host, for its supervisor.
+    fn write_ids(&self, path: &Path, id: &str) -> Result<(), StartError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        let ids = match &self.user_namespaces {
+            UserNamespaces::Refused { why } => Ids::Host { why: why.clone() },
+            UserNamespaces::Used => {
+                let range = self.ranges.lock().unwrap_or_else(PoisonError::into_inner).take(id);
+                Ids::Mapped(range.ok_or_else(|| StartError::LimitRefused {
+                    limit: "ids".into(),
+                    problem: "other containers of this node have all ranges of user ids".into(),
+                    source: None,
+                })?)
+            }
+        };
+        files::write_volatile(path, files::IDS, &ids).map_err(|error| StartError::Supervisor {
+            problem: format!(
+                "{error}: {}",
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
+            ),
+        })
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, RuntimeError> {
@@ -122,6 +221,15 @@ impl Runtime {
                 self.await_rest(&path, id)?;
             }
             Err(error) => return Err(RuntimeError::file("make the folder", path)(error)),
+        }
+        let written = files::write_durable(&path, files::SPEC, spec);
+        if !written.as_ref().is_err_and(RuntimeError::is_disk_full) {
+            return written;
+        }
+        // What the last run wrote is room on a full disk, and no start keeps it.
+        for folder in container::FOLDERS {
+            let folder = path.join(folder);
+            files::remove_tree(&folder).map_err(RuntimeError::file("remove", &folder))?;
         }
         files::write_durable(&path, files::SPEC, spec)
     }
@@ -187,13 +295,9 @@ impl Runtime {
             .mode(0o600)
             .open(&stderr)
             .map_err(StartError::kernel(format!("open {}", stderr.display())))?;
-        let mut child = Command::new(&self.exe)
-            .arg(SUPERVISOR_ARG)
-            .arg(&self.dir)
-            .arg(id)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+        self.write_ids(&path, id)?;
+        let mut child = self
+            .supervisor_command(id)
             .stderr(stderr)
             .spawn()
             .map_err(StartError::kernel(format!("execute {}", self.exe.display())))?;
@@ -206,6 +310,10 @@ impl Runtime {
             Ok(Report::Failed(error)) => {
                 end(&mut child);
                 Err(error)
+            }
+            Ok(Report::Possible) => {
+                end(&mut child);
+                Err(StartError::Supervisor { problem: "it tried something else out".into() })
             }
             Err(problem) => {
                 end(&mut child);
@@ -274,6 +382,7 @@ impl Runtime {
             Ok(Some(state)) => {
                 let boot = files::boot_id().map_err(RuntimeError::file("read", "the boot id"))?;
                 if state.boot_id == boot {
+                    await_end(&state.init, id)?;
                     let words = last_words(&path);
                     let pid = state.supervisor.pid;
                     if words.is_empty() {
@@ -451,7 +560,9 @@ impl Runtime {
         fs::rename(&path, &removing)
             .and_then(|()| files::remove_tree(&removing))
             .and_then(|()| files::sync_dir(&self.dir))
-            .map_err(RuntimeError::file("remove", path))
+            .map_err(RuntimeError::file("remove", path))?;
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner).give_back(id);
+        Ok(())
     }
 }
 
@@ -484,6 +595,19 @@ fn kill_leftovers(path: &Path, id: &str) -> Result<(), RuntimeError> {
     cgroup::remove(&own).map_err(failed())?;
     files::remove_if_there(&path.join(files::CGROUPS)).map_err(failed())?;
     files::remove_if_there(&path.join(files::LISTENERS)).map_err(failed())
+}
+
+/// Waits for the end of a container's first process. It leaves its control group when it begins to end,
+/// and ends only after all others.
+fn await_end(init: &Process, id: &str) -> Result<(), RuntimeError> {
+    let deadline = Instant::now() + KILL_WAIT;
+    while init.is_alive() {
+        if Instant::now() > deadline {
+            return Err(RuntimeError::NotEnding { id: id.into(), waited_ms: KILL_WAIT.as_millis() });
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 fn unexpected(id: &str, reply: &Reply) -> RuntimeError {

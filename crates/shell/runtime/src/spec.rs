@@ -10,7 +10,7 @@ pub const SPEC_VERSION: u16 = 1;
 /// A container id is a folder name and a control group name; 64 digits are a SHA-256 digest.
 const ID_DIGITS_MAX: usize = 64;
 
-/// The mount options of an overlay fit one page, with about 17 bytes for each layer.
+/// Older kernels take the options of an overlay in one page, with about 17 bytes for each layer.
 pub(crate) const LAYERS_MAX: usize = 128;
 
 /// The kernel takes 2 MiB of arguments and environment; half of it leaves room for the rest.

@@ -11,6 +11,10 @@ use std::ptr;
 
 use libc::{c_int, c_long, pid_t};
 
+mod mount;
+
+pub(crate) use mount::{NewMount, clone_mount, map_ids, move_mount, open_tree};
+
 /// Place the child into the control group of `cgroup`. Not in every libc crate's target.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -335,30 +339,6 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<(
 pub(crate) fn setns(fd: BorrowedFd<'_>, flags: c_int) -> io::Result<()> {
     // SAFETY: plain numbers; callers are single-threaded.
     check_int(unsafe { libc::setns(fd.as_raw_fd(), flags) }).map(drop)
-}
-
-/// A copy of one mount, attached nowhere yet.
-pub(crate) fn open_tree(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = 1 /* OPEN_TREE_CLONE */ | libc::O_CLOEXEC;
-    // SAFETY: a terminated string and plain numbers.
-    check(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) }).map(own)
-}
-
-/// Attaches a mount that is attached nowhere. The last part of `path` is not followed.
-pub(crate) fn move_mount(mount: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
-    let flags = 4 /* MOVE_MOUNT_F_EMPTY_PATH */;
-    // SAFETY: terminated strings and plain numbers.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            flags,
-        )
-    })
-    .map(drop)
 }
 
 /// Capability sets in the kernel's layout (version 3).

@@ -53,14 +53,6 @@ pub enum ReadJsonError {
         /// What the reader found, with line and column.
         source: serde_json::Error,
     },
-    /// It is far larger than anything that is kept so.
-    #[error("`{}` has {bytes} bytes, the limit is {JSON_BYTES_MAX}", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
 }
 
 impl ReadJsonError {
@@ -91,12 +83,14 @@ pub fn atomic_write_with(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), F
 
 /// Reads a JSON file of up to 16 MiB.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadJsonError> {
-    let bytes = std::fs::metadata(path).map_err(FileError::at("read", path))?.len();
-    if bytes > JSON_BYTES_MAX {
-        return Err(ReadJsonError::TooLarge { path: path.to_owned(), bytes });
-    }
-    let text = std::fs::read(path).map_err(FileError::at("read", path))?;
-    serde_json::from_slice(&text).map_err(|source| ReadJsonError::Malformed { path: path.to_owned(), source })
+    read_json_with(&Disk, path)
+}
+
+/// As [`read_json`], from a file system of the caller's.
+pub(crate) fn read_json_with<T: DeserializeOwned>(fs: &dyn Fs, path: &Path) -> Result<T, ReadJsonError> {
+    let content = fs.read(path, JSON_BYTES_MAX).map_err(FileError::at("read", path))?;
+    serde_json::from_slice(&content.bytes)
+        .map_err(|source| ReadJsonError::Malformed { path: path.to_owned(), source })
 }
 
 /// Where new content is prepared: beside the file, since a rename works within one file system.

@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::fs::{Disk, Fs, FsFile};
+use crate::fs::{Content, Disk, Fs, FsFile};
+use crate::lock::{Lock, LockError};
 
 /// The operations that can be failed, counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +79,22 @@ impl FaultyFs {
 }
 
 impl Fs for FaultyFs {
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        Disk.is_there(path)
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Content> {
+        Disk.read(path, bytes_max)
+    }
+
+    fn protect(&self, dir: &Path) -> io::Result<()> {
+        Disk.protect(dir)
+    }
+
+    fn lock(&self, dir: &Path, path: &Path) -> Result<Lock, LockError> {
+        Disk.lock(dir, path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         Ok(Box::new(FaultyFile { inner: Disk.open(path)?, fs: self.clone() }))
     }

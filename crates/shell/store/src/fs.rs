@@ -1,4 +1,4 @@
-//! The file operations that the journal and [`crate::atomic_write`] are made of.
+//! The file operations that the data folder, the journal and [`crate::atomic_write`] are made of.
 //!
 //! They are a trait for one reason: tests fail the n-th operation and cut the power between any
 //! two. What must hold of an implementation is written at each operation; nothing else is assumed
@@ -6,9 +6,13 @@
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
+
+use crate::lock::{Lock, LockError};
 
 /// Mode of every file made here: the data folder is its owner's alone.
 const FILE_MODE: u32 = 0o600;
@@ -16,8 +20,25 @@ const FILE_MODE: u32 = 0o600;
 /// Mode of every folder made here.
 pub(crate) const DIR_MODE: u32 = 0o700;
 
+/// A file that was read whole.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// What it holds.
+    pub bytes: Vec<u8>,
+    /// Its permission bits, of the file that was read and not of one that took its name since.
+    pub mode: u32,
+}
+
 /// A file system.
 pub trait Fs: Debug + Send + Sync {
+    /// Whether there is a file or a folder of this name.
+    fn is_there(&self, path: &Path) -> io::Result<bool>;
+    /// Reads a file whole; one of more than `bytes_max` bytes is `FileTooLarge`.
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Content>;
+    /// Makes a folder its owner's alone.
+    fn protect(&self, dir: &Path) -> io::Result<()>;
+    /// Locks the folder `dir` for this process by the file `path` in it, which is made if need be.
+    fn lock(&self, dir: &Path, path: &Path) -> Result<Lock, LockError>;
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
     /// Makes a file, or empties the one that is there.
@@ -55,6 +76,29 @@ pub trait FsFile: Debug + Send {
 pub struct Disk;
 
 impl Fs for Disk {
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Content> {
+        let file = File::open(path)?;
+        let mode = file.metadata()?.mode() & 0o777;
+        let mut bytes = Vec::new();
+        file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > bytes_max {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {bytes_max} bytes")));
+        }
+        Ok(Content { bytes, mode })
+    }
+
+    fn protect(&self, dir: &Path) -> io::Result<()> {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(DIR_MODE))
+    }
+
+    fn lock(&self, dir: &Path, path: &Path) -> Result<Lock, LockError> {
+        Lock::take(dir, path)
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
     }

@@ -1,9 +1,15 @@
 //! The lock that keeps a data folder to one peer.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fmt::Debug;
+use std::fs::{OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use crate::fs::is_disk_full;
+
+/// Digits of the largest process id.
+const PID_DIGITS_MAX: usize = 10;
 
 /// Why a data folder could not be locked.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +41,15 @@ fn holder(pid: Option<u32>) -> String {
 /// The file stays: removing it would let a third process lock a file that no one else sees.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _held: Box<dyn Debug + Send + Sync>,
 }
 
 impl Lock {
+    /// A lock that is given up when `held` is dropped, for file systems of the caller's.
+    pub fn new(held: impl Debug + Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+
     pub(crate) fn take(dir: &Path, path: &Path) -> Result<Self, LockError> {
         let io_error = |source| LockError::Io { path: path.to_owned(), source };
         let mut options = OpenOptions::new();
@@ -53,10 +64,22 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(io_error(source)),
         }
-        // The id is for people only; whether the lock is held is the kernel's word.
-        file.set_len(0).map_err(io_error)?;
-        file.rewind().map_err(io_error)?;
-        writeln!(file, "{}", std::process::id()).map_err(io_error)?;
-        Ok(Self { _file: file })
+        // The id is for people only; whether the lock is held is the kernel's word. So a full disk
+        // keeps nobody from locking: written over what is there, it mostly needs no room at all.
+        let text = format!("{:<PID_DIGITS_MAX$}\n", std::process::id());
+        let written = file.write_all_at(text.as_bytes(), 0).and_then(|()| file.set_len(text.len() as u64));
+        match written {
+            Ok(()) => {}
+            // Nobody's id, rather than that of a process which is long gone.
+            Err(error) if is_disk_full(&error) => file.set_len(0).map_err(io_error)?,
+            Err(error) => return Err(io_error(error)),
+        }
+        Ok(Self::new(file))
     }
+}
+
+/// Whether the file of a lock could be one of ours: nothing, or the id of a process.
+pub(crate) fn is_ours(content: &[u8]) -> bool {
+    content.len() <= PID_DIGITS_MAX + 1
+        && content.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_whitespace())
 }

@@ -7,7 +7,7 @@ mod disk;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use disk::PowerDisk;
+use disk::{Fate, PowerDisk};
 use model::ClusterId;
 use store::fs::Fs as _;
 use store::{Journal, JournalError, Recovered};
@@ -228,5 +228,86 @@ fn a_journal_with_one_damaged_slot_goes_on_and_heals() {
         copy.damage(&path("mark"), |content| content[(1 - slot) * 512 + 40] ^= 1);
         assert_eq!(open(&copy).unwrap().records, records);
         records.pop();
+    }
+}
+
+fn opening(disk: &PowerDisk) -> (u64, bool) {
+    let opened = Journal::open_with(Arc::new(disk.clone()), Path::new(DIR), CLUSTER, SEGMENT_BYTES);
+    let (journal, _) = opened.unwrap();
+    (journal.opening(), journal.is_mended())
+}
+
+#[test]
+fn no_damage_to_the_mark_makes_an_opening_have_a_number_twice() {
+    // Goal: a start counter never repeats. Method: spoil each slot in each way after every opening,
+    // over and over, and look at all numbers that were given out.
+    type Spoil = fn(&mut [u8]);
+    let ways: [Spoil; 4] =
+        [|slot| slot[100] ^= 1, |slot| slot.fill(0), |slot| slot[256..].fill(0), |slot| slot.fill(0xff)];
+    for appends in 0..3_u8 {
+        for way in ways {
+            // Which slot is spoilt after which opening: every sequence of four choices of three.
+            for choices in 0..81_u32 {
+                let disk = PowerDisk::new();
+                Journal::create_with(&disk, Path::new(DIR), CLUSTER).unwrap();
+                let mut given = Vec::new();
+                for turn in 0..4 {
+                    let (mut journal, _) =
+                        Journal::open_with(Arc::new(disk.clone()), Path::new(DIR), CLUSTER, SEGMENT_BYTES)
+                            .unwrap();
+                    given.push(journal.opening());
+                    for _ in 0..appends {
+                        journal.append(&[b"x"]).unwrap();
+                    }
+                    drop(journal);
+                    match choices / 3_u32.pow(turn) % 3 {
+                        0 => {}
+                        slot => {
+                            let from = (slot as usize - 1) * 512;
+                            disk.damage(&path("mark"), |mark| way(&mut mark[from..from + 512]));
+                            let (number, mended) = opening(&disk);
+                            assert!(mended, "a slot that cannot be read is told");
+                            given.push(number);
+                        }
+                    }
+                }
+                assert!(given.is_sorted_by(|a, b| a < b), "{appends} appends, choices {choices}: {given:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_opening_that_a_power_cut_meets_gives_no_number_that_was_given_before() {
+    // Goal: the same while marks are mended. Method: spoil a slot, cut the power in every operation
+    // of opening, with every fate, and open again; then spoil either slot and open once more.
+    for slot in [0, 512] {
+        for operation in 0..8 {
+            for fate in [
+                Fate::Lost,
+                Fate::Kept,
+                Fate::Torn(operation),
+                Fate::TornByte(operation),
+                Fate::Subset(operation),
+            ] {
+                let (disk, _) = journal_at_rest();
+                let mut given = vec![opening(&disk).0];
+                disk.damage(&path("mark"), |mark| mark[slot..slot + 512].fill(9));
+                disk.cut_at(operation);
+                let opened =
+                    Journal::open_with(Arc::new(disk.clone()), Path::new(DIR), CLUSTER, SEGMENT_BYTES);
+                given.extend(opened.ok().map(|(journal, _)| journal.opening()));
+                disk.power_cut(fate);
+                given.push(opening(&disk).0);
+                for slot in [0, 512] {
+                    disk.damage(&path("mark"), |mark| mark[slot..slot + 512].fill(7));
+                    given.push(opening(&disk).0);
+                }
+                assert!(
+                    given.is_sorted_by(|a, b| a < b),
+                    "slot {slot}, cut {operation}, {fate:?}: {given:?}"
+                );
+            }
+        }
     }
 }

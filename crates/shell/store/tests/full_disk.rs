@@ -7,7 +7,7 @@ use std::path::Path;
 use model::{ClusterId, NodeId};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use store::{CreateError, DataDir, Format, GenerationError, Journal, JournalError};
+use store::{CreateError, DataDir, Draft, Format, Journal, JournalError, Secret};
 use tempfile::TempDir;
 
 const CLUSTER: ClusterId = ClusterId::from_bytes([7; 32]);
@@ -83,25 +83,50 @@ fn a_journal_on_a_full_disk_refuses_keeps_all_and_goes_on_when_there_is_room() {
     });
 }
 
+fn prepare(dir: &Path) -> Result<DataDir, CreateError> {
+    let format =
+        Format { cluster: CLUSTER, node: NodeId::from_bytes([1; 32]), name: "kiosk".parse().unwrap() };
+    let draft = Draft::begin(dir)?;
+    if draft.secret(Secret::Key)?.is_none() {
+        draft.put_secret(Secret::Key, b"a key")?;
+    }
+    draft.finish(&format, &[b"the first event".to_vec()], "settings")
+}
+
 #[test]
 fn a_data_folder_on_a_full_disk_is_not_prepared_and_can_be_when_there_is_room() {
     let test = "a_data_folder_on_a_full_disk_is_not_prepared_and_can_be_when_there_is_room";
     on_small_disk(test, "256k", |disk| {
         let dir = disk.join("data");
-        let format =
-            Format { cluster: CLUSTER, node: NodeId::from_bytes([1; 32]), name: "kiosk".parse().unwrap() };
         let ballast = fill(disk);
-        let error = DataDir::create(&dir, format.clone()).unwrap_err();
+        let error = prepare(&dir).unwrap_err();
         assert!(!matches!(error, CreateError::AlreadyPrepared { .. }), "{error}");
         assert!(DataDir::open(&dir).is_err());
         std::fs::remove_file(&ballast).unwrap();
-        let data = DataDir::create(&dir, format).unwrap();
-        assert_eq!(data.next_generation().unwrap(), 1);
-        // A start that cannot be counted has no number, and the count is not lost.
+        prepare(&dir).unwrap();
+        DataDir::open(&dir).unwrap();
+    });
+}
+
+#[test]
+fn a_prepared_folder_is_opened_and_its_start_counted_on_a_full_disk() {
+    let test = "a_prepared_folder_is_opened_and_its_start_counted_on_a_full_disk";
+    on_small_disk(test, "256k", |disk| {
+        let dir = disk.join("data");
+        prepare(&dir).unwrap();
         let ballast = fill(disk);
-        let error = data.next_generation().unwrap_err();
-        assert!(matches!(error, GenerationError::File(_)), "{error}");
+        let mut last = 0;
+        for _ in 0..5 {
+            let data = DataDir::open(&dir).unwrap();
+            let _lock = data.lock().unwrap();
+            let (mut journal, recovered) = Journal::open(&data.journal(), CLUSTER).unwrap();
+            assert_eq!(recovered.records, [b"the first event"]);
+            assert!(journal.opening() > last, "start {} after {last}", journal.opening());
+            last = journal.opening();
+            assert!(matches!(journal.append(&[&[1; 9000]]), Err(JournalError::DiskFull { .. })));
+        }
         std::fs::remove_file(ballast).unwrap();
-        assert_eq!(data.next_generation().unwrap(), 2);
+        let (mut journal, _) = Journal::open(&dir.join("journal"), CLUSTER).unwrap();
+        journal.append(&[&[1; 9000]]).unwrap();
     });
 }

@@ -14,7 +14,7 @@ use crate::frame::Greeting;
 use crate::limits::{HANDSHAKE_MS_MAX, HOLD_MS_MAX, ms};
 use crate::registry::{Admission, Turn};
 use crate::session::{self, Outward};
-use crate::{Caller, Event, guest};
+use crate::{Caller, Event, farewell, guest};
 
 /// Accepts until the endpoint stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
@@ -93,6 +93,10 @@ async fn mesh(inner: Arc<Inner>, node: NodeId, connection: Connection, slot: Own
         return Close::Myself.shut(&connection);
     }
     if !inner.gate.node_allowed(&node) {
+        if inner.gate.node_former(&node) {
+            drop(slot);
+            return farewell::tell(inner, node, connection).await;
+        }
         tracing::debug!(?node, remote = %connection.remote_address(), "a call of a stranger was refused");
         return Close::NotAMember.shut(&connection);
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::close::Close;
+use crate::farewell::Farewells;
 use crate::guest::Guests;
 use crate::limits::{
     CLOSE_MS_MAX, EVENTS_QUEUED_MAX, FRAME_BYTES_MAX, FRAME_OVERHEAD_BYTES, INBOX_TOTAL_BYTES_MAX,
@@ -159,6 +160,7 @@ pub(crate) struct Inner {
     incoming: mpsc::Sender<Incoming>,
     registry: Mutex<Registry>,
     guests: Mutex<Guests>,
+    farewells: Mutex<Farewells>,
 }
 
 impl Inner {
@@ -169,6 +171,10 @@ impl Inner {
 
     pub(crate) fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn farewells(&self) -> MutexGuard<'_, Farewells> {
+        self.farewells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells an event, however long the consumer takes.
@@ -266,6 +272,7 @@ impl Endpoint {
             incoming,
             registry: Mutex::new(Registry::new(key.node_id(), instance, limits.nodes_max)),
             guests: Mutex::new(Guests::default()),
+            farewells: Mutex::new(Farewells::new()),
         });
         inner.tasks.spawn(accept::run(Arc::clone(&inner)));
         Ok((Self { owner: Arc::new(Owner(inner)) }, event_receiver, incoming_receiver))
@@ -294,6 +301,16 @@ impl Endpoint {
     /// it already.
     pub fn revoked(&self, node: NodeId) {
         self.inner().registry().disconnect(&node, Close::Removed, true);
+    }
+
+    /// Says this to a removed node whose call was told as [`Event::FormerMember`], and closes its
+    /// connection: up to [`FRAME_BYTES_MAX`], or nothing. Never waits.
+    pub fn farewell(&self, node: NodeId, words: Bytes) -> Result<(), SendError> {
+        if words.len() > FRAME_BYTES_MAX {
+            return Err(SendError::TooLarge { bytes: words.len() });
+        }
+        self.inner().farewells().give(&node, words);
+        Ok(())
     }
 
     /// Ends the connections of a user whose rights have ended. The gate refuses it already.

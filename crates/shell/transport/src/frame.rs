@@ -24,6 +24,10 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
+    /// Stands in the place of a welcome: the caller was removed, and one frame that says why follows.
+    /// No process has this number but by a chance of one in 2^64.
+    pub(crate) const FAREWELL: Self = Self { instance: u64::MAX, call: u64::MAX };
+
     pub(crate) fn to_bytes(self) -> [u8; GREETING_BYTES] {
         let mut bytes = [0; GREETING_BYTES];
         bytes[..8].copy_from_slice(&self.instance.to_be_bytes());

@@ -6,8 +6,8 @@
 //!
 //! Invariants: at most one connection per pair of nodes is announced at a time; `Connected` and
 //! `Disconnected` of a node alternate, and every frame of a node comes between the two; each
-//! `connect` that starts a dial is answered by exactly one `Connected` or `ConnectFailed`. What a
-//! peer sends is bounded before it is stored, per connection and in total. Nothing that arrives
+//! `connect` that starts a dial is answered by exactly one `Connected` or `ConnectFailed`. Of a removed
+//! node nothing is read after its handshake. What a peer sends is bounded before it is stored, per connection and in total. Nothing that arrives
 //! from outside panics.
 //! Absent on purpose: the meaning of a frame, the roster, and any decision whom to call or when to
 //! call again.
@@ -19,6 +19,7 @@ mod close;
 mod config;
 mod dial;
 mod endpoint;
+mod farewell;
 mod frame;
 mod guest;
 mod limits;
@@ -47,6 +48,8 @@ pub use limits::{
 pub trait Gate: Send + Sync {
     /// Whether this node is a member.
     fn node_allowed(&self, node: &NodeId) -> bool;
+    /// Whether this node, which is no member, was one and was removed: it is told so, and not let in.
+    fn node_former(&self, node: &NodeId) -> bool;
     /// Whether this user may call.
     fn user_allowed(&self, user: &UserId) -> bool;
     /// Whether machines that are not members may start the join conversation now.
@@ -74,6 +77,20 @@ pub enum Event {
         node: NodeId,
         /// Why, for a log line.
         reason: String,
+    },
+    /// A node that was removed calls. It is not let in; what [`Endpoint::farewell`] gives within two
+    /// seconds is said to it.
+    FormerMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// The dial that `connect` started was answered with a farewell: this node was removed there.
+    /// The `ConnectFailed` of the dial follows.
+    Farewell {
+        /// Who said it, by the key of the connection.
+        from: NodeId,
+        /// Up to [`FRAME_BYTES_MAX`].
+        bytes: Bytes,
     },
     /// A frame, whole and in the order of sending. Its bytes count against the sender's share of
     /// memory until the last clone of `bytes` is dropped: decode it and let go.

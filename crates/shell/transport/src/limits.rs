@@ -89,6 +89,15 @@ pub(crate) const RESOLVE_AT_ONCE_MAX: usize = 8;
 /// Addresses that one call tries: interfaces and names of one node.
 pub(crate) const ADDRESSES_DIALLED_MAX: usize = 16;
 
+/// Removed nodes that are told so at a time; others are refused without a word, and call again.
+pub(crate) const FAREWELLS_MAX: usize = 4;
+
+/// Milliseconds that a removed node waits for what the consumer has to say to it.
+pub(crate) const FAREWELL_ANSWER_MS_MAX: u64 = 2_000;
+
+/// Milliseconds that a farewell may take: the largest, a frame, at some 300 kbit/s.
+pub(crate) const FAREWELL_MS_MAX: u64 = 30_000;
+
 /// Streams that a node may have open to us: HTTP requests and image chunks of one peer.
 pub(crate) const NODE_STREAMS_MAX: u32 = 64;
 

@@ -49,6 +49,7 @@ impl Story {
                 self.up = false;
             }
             Event::Frame { .. } | Event::Datagram { .. } => assert!(self.up, "a frame of nobody"),
+            Event::FormerMember { .. } | Event::Farewell { .. } => panic!("nobody was removed"),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! - `samples`: at instants: one copy of each replica where the world has been quiet, words that agree
 //!   with the kernels, equal plans from equal knowledge, starts without a network.
 //!
-//! The ids (`S1`, `L6`) are those of docs/simulation-checks.md. What does not hold is a violation of
-//! the cluster; a story that has one has failed.
+//! The ids (`S1`, `L6`) are those of docs/simulation.md. What does not hold is a violation of the
+//! cluster; a story that has one has failed.
 
 mod samples;
 mod steps;
@@ -42,10 +42,8 @@ type Ran = (Time, BTreeSet<ContainerId>);
 pub(crate) struct Check {
     /// Whether the costly ones are made: those of instants, and of what each message says.
     pub(crate) thorough: bool,
-    /// Whether a member lies: what others say of what runs is then nobody's fault.
+    /// Whether a member lies of itself: what others take to be running is then nobody's fault.
     pub(crate) lied_to: bool,
-    /// Whether it also lies in the name of others.
-    pub(crate) forges: bool,
     signed: BTreeSet<EventId>,
     made: BTreeMap<ContainerId, Made>,
     /// The last record version of each machine, over all lives of its peer.
@@ -92,9 +90,11 @@ impl Check {
         self.repeats.iter().copied().collect()
     }
 
-    /// Whether anything was said in the name of others.
-    pub(crate) const fn forged(&self) -> bool {
-        self.forges
+    /// A machine was set up anew: it is another node from here on, with another past.
+    pub(crate) fn set_up_anew(&mut self, host: usize) {
+        self.versions.remove(&host);
+        self.truth.remove(&host);
+        self.repeats.remove(&host);
     }
 
     fn looks(&mut self, check: &'static str) {

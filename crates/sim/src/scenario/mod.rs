@@ -20,17 +20,24 @@
 //! ```
 //!
 //! - `read`: text becomes a scenario, or an error with file, line, column and a hint.
-//! - `raw`: the form of the file.
-//! - `condition`: what can be expected.
-//! - `run`: a scenario becomes a transcript.
+//! - `raw`: the form of the file; `steps` and `expect`: its steps are read.
+//! - `act`: what can be done; `condition`: what can be expected.
+//! - `run`: a scenario becomes a transcript; `take`: one step is taken.
+//! - `agenda`: what goes on beside the steps: links that flap, conditions that are watched.
 //!
 //! Invariant: the same file gives the same transcript, byte for byte.
 
+mod act;
+mod agenda;
 mod condition;
+mod expect;
 mod raw;
 mod read;
 mod run;
+mod steps;
+mod take;
 
+pub use act::{Act, CrashLoop, Expectation, Flap, Step};
 pub use condition::Condition;
-pub use read::{Act, Expectation, ReadError, Scenario, Step};
+pub use read::{Machine, ReadError, Scenario};
 pub use run::{RunError, Transcript};

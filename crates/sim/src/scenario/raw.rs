@@ -36,6 +36,22 @@ pub(super) struct World {
     /// Nodes do not run before a step starts them.
     #[serde(default)]
     pub(super) switched_off: bool,
+    /// Nodes that are not members before a step lets them join.
+    #[serde(default)]
+    pub(super) outside: Nodes,
+    /// What differs on one node.
+    #[serde(default)]
+    pub(super) node: BTreeMap<Text, OneNode>,
+}
+
+/// What differs on one node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneNode {
+    pub(super) cpu_m: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<Text, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,6 +74,18 @@ pub(super) struct Step {
     pub(super) disk_full: Option<Nodes>,
     pub(super) disk_free: Option<Nodes>,
     pub(super) remember: Option<Spanned<bool>>,
+    pub(super) retry: Option<Retry>,
+    pub(super) edits: Option<Edits>,
+    pub(super) join: Option<Join>,
+    pub(super) flap: Option<Flap>,
+    pub(super) loss_permille: Option<Spanned<u32>>,
+    pub(super) power_off_on_ack: Option<Nodes>,
+    pub(super) clock: Option<Clock>,
+    pub(super) capacity: Option<Offer>,
+    pub(super) crash: Option<Crash>,
+    pub(super) crash_loop: Option<CrashLoop>,
+    pub(super) mend: Option<Mend>,
+    pub(super) watch: Option<Expect>,
     pub(super) expect: Option<Expect>,
 }
 
@@ -72,6 +100,9 @@ pub(super) struct Deploy {
     pub(super) memory_mib: Option<u64>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
+    /// Labels that a node must have.
+    #[serde(default)]
+    pub(super) only_where: BTreeMap<Text, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,11 +154,96 @@ pub(super) struct Bridge {
     pub(super) between: [Nodes; 2],
 }
 
+/// The last event is handed in again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    pub(super) through: Text,
+}
+
+/// Many changes of a deployment's labels, one after the other: nothing is restarted for them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edits {
+    pub(super) name: Text,
+    pub(super) count: Spanned<u32>,
+    pub(super) every: Text,
+    pub(super) through: Text,
+    pub(super) by: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Join {
+    pub(super) node: Text,
+    pub(super) through: Text,
+}
+
+/// A link that goes and comes, again and again.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Flap {
+    pub(super) between: [Nodes; 2],
+    pub(super) down: Text,
+    pub(super) up: Text,
+    pub(super) lasts: Text,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Clock {
+    pub(super) on: Nodes,
+    pub(super) unix_s: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Offer {
+    pub(super) on: Nodes,
+    pub(super) cpu_m: Option<u64>,
+    pub(super) memory_mib: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Crash {
+    pub(super) name: Text,
+    pub(super) on: Option<Nodes>,
+    #[serde(default = "one")]
+    pub(super) code: i32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CrashLoop {
+    pub(super) name: Text,
+    pub(super) on: Option<Nodes>,
+    /// Only programs with these variables.
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    /// How long each runs.
+    pub(super) after: Text,
+    #[serde(default = "one")]
+    pub(super) code: i32,
+}
+
+const fn one() -> i32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mend {
+    pub(super) name: Text,
+}
+
+/// A condition: what `expect` waits for, or `watch` keeps an eye on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Expect {
-    pub(super) within: Text,
+    pub(super) within: Option<Text>,
     pub(super) holds: Option<Text>,
+    pub(super) until: Option<Text>,
     pub(super) runs_once: Option<RunsOnce>,
     pub(super) gone: Option<OfName>,
     pub(super) updated: Option<OfName>,
@@ -139,6 +255,41 @@ pub(super) struct Expect {
     pub(super) accepted: Option<Accepted>,
     pub(super) refused: Option<Text>,
     pub(super) undisturbed: Option<Nodes>,
+    pub(super) removed: Option<Nodes>,
+    pub(super) at_least: Option<RunsOnce>,
+    pub(super) at_most: Option<AtMost>,
+    pub(super) starts_at_most: Option<StartsAtMost>,
+    pub(super) messages_at_most: Option<Spanned<u64>>,
+    pub(super) no_new_events: Option<Nodes>,
+    pub(super) known: Option<Nodes>,
+    pub(super) believe: Option<Believe>,
+    pub(super) alike: Option<OfName>,
+    pub(super) forgotten: Option<OfName>,
+    pub(super) unplaced: Option<Conflicts>,
+    pub(super) acked_kept: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AtMost {
+    pub(super) name: Text,
+    pub(super) copies: usize,
+    pub(super) on: Option<Nodes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StartsAtMost {
+    pub(super) name: Text,
+    pub(super) count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Believe {
+    pub(super) nodes: Nodes,
+    pub(super) of: Text,
+    pub(super) r#as: Text,
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,4 +327,6 @@ pub(super) struct Conflicts {
 #[serde(deny_unknown_fields)]
 pub(super) struct Accepted {
     pub(super) disks: u32,
+    /// Whether the event was there before.
+    pub(super) known: Option<bool>,
 }

@@ -76,7 +76,7 @@ pub enum Action {
     /// One link loses datagrams in one direction, in thousandths.
     Lossy(usize, usize, u32),
     /// A peer dies between two effects, and may come back by itself.
-    Doom(usize, u32, Death, Option<Duration>),
+    DieAfter(usize, u32, Death, Option<Duration>),
     /// A peer stands still for so long.
     Pause(usize, Duration),
     /// A peer is killed and started at once.
@@ -137,7 +137,7 @@ pub(super) enum Kind {
     Start,
     Blackout,
     StartAll,
-    Doom,
+    DieAfter,
     Pause,
     DiskFull,
     Room,
@@ -178,7 +178,7 @@ pub(super) const KINDS: &[(Kind, u32)] = &[
     (Kind::Start, 16),
     (Kind::Blackout, 1),
     (Kind::StartAll, 2),
-    (Kind::Doom, 10),
+    (Kind::DieAfter, 10),
     (Kind::Pause, 4),
     (Kind::DiskFull, 3),
     (Kind::Room, 3),
@@ -260,12 +260,12 @@ impl Dice {
             Kind::Start => Action::Start(host),
             Kind::Blackout => Action::Blackout,
             Kind::StartAll => Action::StartAll,
-            Kind::Doom => {
+            Kind::DieAfter => {
                 let most = self.pick(&[3, 10, 30, 200]);
                 let effects = self.0.random_range(0..=most);
                 let death = if self.chance(70) { Death::Kill } else { Death::Power };
                 let back = self.chance(70).then(|| self.span(millis(4_000)));
-                Action::Doom(host, effects, death, back)
+                Action::DieAfter(host, effects, death, back)
             }
             Kind::Pause => {
                 let most = self.pick(&[millis(1_000), millis(4_000), millis(60_000), millis(3_600_000)]);

@@ -52,8 +52,6 @@ pub struct Took {
     pub agreed: Duration,
     /// Until every wanted replica ran once, in the wanted revision.
     pub at_rest: Duration,
-    /// How much virtual time the whole story took, and of how many machines in the end.
-    pub ran: (Duration, usize),
     /// How often each check had something to look at.
     pub looked: BTreeMap<&'static str, u64>,
 }
@@ -76,13 +74,12 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
             start(cluster, *host);
         }
     }
-    // Whoever lies, and whoever lives a second time on an old disk, is removed by people.
-    let liars = (0..cluster.len()).filter(|host| cluster.hosts[*host].hostile.is_some());
-    let bad: BTreeSet<usize> = liars.chain(cluster.check.repeating()).collect();
+    // Rogues, and whoever lives a second time on an old disk, are removed by people.
+    let rogues = (0..cluster.len()).filter(|host| cluster.hosts[*host].rogue.is_some());
+    let bad: BTreeSet<usize> = rogues.chain(cluster.check.repeating()).collect();
     for host in &bad {
         if let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it) && !bad.contains(it)) {
             cluster.remove_node(via, *host);
-            cluster.asked_to_go.insert(*host);
         }
     }
     let begin = cluster.now();
@@ -109,7 +106,7 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
     // A removal that was just signed has yet to get around.
     cluster.run_for(REMOVALS + slack);
-    // By now it is known who is still a member; the others are switched off by whoever removed them.
+    // By now it is known who is still a member.
     let members: Vec<usize> =
         cluster.members(first).into_iter().filter(|host| machines.contains(host)).collect();
     // One that was let in and never heard so has to ask again.
@@ -117,19 +114,19 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         members.into_iter().filter(|host| !cluster.hosts[*host].disk.is_empty()).collect();
     let held: BTreeSet<model::EventId> =
         members.iter().flat_map(|host| disks[host].iter().copied()).collect();
-    for host in machines.iter().copied().filter(|host| !members.contains(host)) {
-        if cluster.state(host) != crate::HostState::PowerOff && cluster.hosts[host].hostile.is_none() {
-            cluster.power_off(host);
-        }
+    let (out, strangers): (Vec<usize>, Vec<usize>) = machines
+        .iter()
+        .copied()
+        .filter(|host| !members.contains(host) && cluster.node(*host).is_some())
+        .partition(|host| is_removed(cluster, first, *host));
+    // What was let in by one that was being removed is a member for nobody else: people find it.
+    for host in strangers {
+        cluster.power_off(host);
     }
     cluster
         .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &members))
         .ok_or_else(|| format!("stuck: documents of members differ {:?} after calm", LEVEL_WITHIN + more))?;
     let level = cluster.now().since(begin);
-    if cluster.check.forged() {
-        // What was said in the name of others outlives the liar: records are not signed.
-        return kept_promises(cluster, &members, &held).map(|()| Took { level, ..nothing() });
-    }
     cluster
         .run_until(AGREED_WITHIN + more, |cluster| cluster.agreed(&members) && cluster.all_up(&members))
         .ok_or_else(|| {
@@ -156,8 +153,15 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         })?;
     }
     let agreed = cluster.now().since(begin);
+    for host in out.iter().copied() {
+        let knows = |cluster: &Cluster| cluster.node(host).is_some_and(node::Node::is_removed);
+        let within = AGREED_WITHIN + more;
+        cluster.run_until(within, knows).ok_or_else(|| {
+            format!("S18: n{} was removed and does not know it {within:?} after plans were equal", host + 1)
+        })?;
+    }
     let step = Duration::from_millis(100);
-    while let Err(why) = at_rest(cluster, &members) {
+    while let Err(why) = at_rest(cluster, &members, &out) {
         if cluster.now().since(begin) > AT_REST_WITHIN + more * 4 {
             return Err(format!("stuck: not at rest {:?} after calm: {why}", AT_REST_WITHIN + more * 4));
         }
@@ -175,17 +179,17 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     if sent > FRAMES_PER_NODE_MAX * cluster.len() as u64 && !cluster.check.lied_to {
         return Err(format!("L8: {sent} messages were sent in {quiet:?} at rest"));
     }
-    at_rest(cluster, &members).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
+    at_rest(cluster, &members, &out).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
     if !cluster.agreed(&members) {
         return Err(format!("agreed, and later no more: {}", plans(cluster)));
     }
     kept_promises(cluster, &members, &held)?;
-    Ok(Took { level, agreed, at_rest: at_rest_after, ran: (Duration::ZERO, 0), looked: BTreeMap::new() })
+    Ok(Took { level, agreed, at_rest: at_rest_after, looked: BTreeMap::new() })
 }
 
 const fn nothing() -> Took {
     let zero = Duration::ZERO;
-    Took { level: zero, agreed: zero, at_rest: zero, ran: (Duration::ZERO, 0), looked: BTreeMap::new() }
+    Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
 }
 
 fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, model::ContainerId, u32)> {
@@ -247,12 +251,18 @@ fn mend(cluster: &mut Cluster, host: usize) {
     cluster.disk_full(host, false);
     let it = &mut cluster.hosts[host];
     it.no_pids = false;
-    it.doom = None;
+    it.fate = None;
     it.clock = Clock { stopped_ms: None, ..it.clock };
     if failed && cluster.answers(host) {
         cluster.tell(format!("n{}'s journal failed: its peer is started again", host + 1));
         cluster.stop_peer(host);
     }
+}
+
+/// Whether a node was removed, by the documents of one that was not.
+fn is_removed(cluster: &Cluster, by: usize, host: usize) -> bool {
+    let id = cluster.id(host);
+    cluster.node(by).is_some_and(|node| node.documents().roster().removed.contains_key(&id))
 }
 
 fn plans(cluster: &Cluster) -> String {
@@ -318,9 +328,12 @@ fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
 
 /// Every wanted replica runs once in the wanted revision where the kernels say, or has no room
 /// anywhere; nothing else is left of anything.
-fn at_rest(cluster: &Cluster, members: &[usize]) -> Result<(), String> {
+fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), String> {
     let first = *members.first().ok_or("there is no member")?;
     let node = cluster.node(first).ok_or("the first member does not run")?;
+    if let Some(host) = out.iter().find(|host| cluster.containers(**host).next().is_some()) {
+        return Err(format!("n{} was removed and has containers", host + 1));
+    }
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
     for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.

@@ -58,8 +58,8 @@ pub struct Story {
     pub settings: Settings,
     /// How far the clocks are off, by machine.
     pub skews_ms: Vec<i64>,
-    /// A machine that is taken over at the beginning, and whether it speaks for others too.
-    pub hostile: Option<(usize, bool)>,
+    /// A machine that goes rogue at the beginning.
+    pub rogue: Option<usize>,
     /// What is done.
     pub steps: Vec<Step>,
     /// What follows.
@@ -202,7 +202,7 @@ impl Story {
         };
         let skews = [0, 0, 0, 40_000, -3_600_000, -1_795_000_000_000, 315_000_000_000];
         let skews_ms = (0..nodes).map(|_| dice.pick(&skews)).collect();
-        let hostile = (nodes > 2 && dice.chance(10)).then(|| (1 + dice.below(nodes - 1), dice.chance(30)));
+        let rogue = (nodes > 2 && dice.chance(10)).then(|| 1 + dice.below(nodes - 1));
         // Swarm: each story has its own taste, and leaves some kinds out.
         let repeats = dice.chance(5);
         let mut weights: Vec<u32> = KINDS.iter().map(|(_, weight)| *weight).collect();
@@ -222,7 +222,7 @@ impl Story {
         let count = 6 + dice.below(36);
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
         let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
-        let ending = if hostile.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
-        Self { seed, nodes, settings, skews_ms, hostile, steps, ending }
+        let ending = if rogue.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
+        Self { seed, nodes, settings, skews_ms, rogue, steps, ending }
     }
 }

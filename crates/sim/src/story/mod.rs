@@ -7,19 +7,35 @@
 //! - `draw`, `action`: a seed becomes a world and steps.
 //! - `run`, `take`: the steps are taken; a failure is made smaller.
 //! - `check`: the world becomes calm; what must hold then, and what must have held all the time.
+//! - `written`: a story as a scenario file, for people who take it further.
 
 mod action;
 mod check;
 mod draw;
 mod run;
 mod take;
+mod written;
 
 use std::fmt;
+use std::time::Duration;
 
 pub use action::{Action, Bad, Cuts};
 pub use check::Took;
 pub(crate) use check::ends;
 pub use draw::{Ending, Outside, Step, Story};
+
+/// All of one story.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// How long the cluster took to come to rest, or what did not hold.
+    pub ended: Result<Took, String>,
+    /// What happened, a line each.
+    pub trace: Vec<String>,
+    /// Virtual time from the first switch to the last check.
+    pub lasted: Duration,
+    /// Machines in the end: those that joined are among them.
+    pub machines: usize,
+}
 
 /// What did not hold in one story.
 #[derive(Clone, Debug)]
@@ -37,9 +53,14 @@ pub struct Failure {
 impl Failure {
     /// What did not hold, without when and of whom: two failures of one kind may be one bug.
     pub fn kind(&self) -> String {
-        let timed = self.what.starts_with(|first: char| first.is_ascii_digit());
-        self.what.split(' ').skip(usize::from(timed)).take(3).collect::<Vec<_>>().join(" ")
+        kind_of(&self.what)
     }
+}
+
+/// The kind of a failure, by its words: see [`Failure::kind`].
+pub fn kind_of(what: &str) -> String {
+    let timed = what.starts_with(|first: char| first.is_ascii_digit());
+    what.split(' ').skip(usize::from(timed)).take(3).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Failure {

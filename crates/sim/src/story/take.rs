@@ -127,14 +127,14 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
         }
         Action::Bad(user, host, of, bad) => hand_in_bad(cluster, last, (*user, *host), of, *bad),
         Action::Join(host) => {
-            cluster.join(*host);
+            cluster.join_new(*host);
         }
         Action::Leave(host) => remove(cluster, *host, *host),
         Action::Remove(host, gone) => remove(cluster, *host, *gone),
         Action::Clog(from, to, span) => cluster.clog(*from, *to, *span),
         Action::Flap(pairs, half, span) => cluster.flap(pairs.clone(), *half, *span),
         Action::Lossy(from, to, loss) => cluster.lose_on(*from, *to, *loss),
-        Action::Doom(host, effects, death, back) => cluster.die_after(*host, *effects, *death, *back),
+        Action::DieAfter(host, effects, death, back) => cluster.die_after(*host, *effects, *death, *back),
         Action::Pause(host, span) => cluster.pause(*host, *span),
         Action::Again(host) => {
             if cluster.state(*host) == HostState::Up && honest(cluster, *host) {
@@ -164,14 +164,13 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
 }
 
 fn honest(cluster: &Cluster, host: usize) -> bool {
-    cluster.hosts[host].hostile.is_none()
+    cluster.hosts[host].rogue.is_none()
 }
 
 /// Removes a machine, if enough are left that a story can go on.
 fn remove(cluster: &mut Cluster, via: usize, gone: usize) {
     if cluster.answers(via) && cluster.members(via).len() > 2 && gone != 0 {
         cluster.remove_node(via, gone);
-        cluster.asked_to_go.insert(gone);
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use runtime::{Runtime, UserNamespaces};
+
 use crate::Context;
 use crate::connect::{default_dir, socket};
 use crate::error::{CliError, Exit};
@@ -144,7 +146,33 @@ fn overlayfs() -> DoctorRow {
     }
 }
 
-fn user_namespaces() -> DoctorRow {
+/// Tries what a peer of the data folder `dir` tries when it starts.
+fn user_namespaces_of_root(dir: &Path) -> DoctorRow {
+    const CHECK: &str = "user namespaces";
+    let tried = (|| {
+        // The folder may not be there yet: its nearest parent is on the same file system.
+        let there = dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+        let scratch = tempfile::tempdir_in(there)?;
+        let layers = dir.join("images");
+        let layers = if layers.is_dir() { layers } else { scratch.path().join("images") };
+        std::fs::create_dir_all(&layers)?;
+        let runtime = Runtime::new(scratch.path().join("containers"), std::env::current_exe()?)
+            .map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>(runtime.try_user_namespaces(&layers))
+    })();
+    match tried {
+        Ok(UserNamespaces::Used) => ok(CHECK, "yes, each container has users of its own"),
+        Ok(UserNamespaces::Refused { why }) => row(
+            CHECK,
+            DoctorState::Warn,
+            format!("containers run without, their root is root of this machine: {why}"),
+            Some("Linux 5.19 or newer, and the data folder on ext4, xfs, btrfs or tmpfs"),
+        ),
+        Err(error) => row(CHECK, DoctorState::Warn, format!("cannot be tried: {error}"), None),
+    }
+}
+
+fn user_namespaces(dir: &Path) -> DoctorRow {
     let max = text("/proc/sys/user/max_user_namespaces");
     let as_root = nix::unistd::Uid::effective().is_root();
     let state = if as_root { DoctorState::Warn } else { DoctorState::Fail };
@@ -162,6 +190,7 @@ fn user_namespaces() -> DoctorRow {
             "forbidden to users without root",
             Some("sysctl -w kernel.unprivileged_userns_clone=1"),
         ),
+        Ok(_) if as_root => user_namespaces_of_root(dir),
         Ok(_) => ok("user namespaces", "yes"),
     }
 }
@@ -241,7 +270,7 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> 
         root(),
         cgroups(),
         overlayfs(),
-        user_namespaces(),
+        user_namespaces(&dir),
         seccomp(),
         port(listen, &dir),
         disk(&dir),

@@ -154,6 +154,8 @@ Type=notify
 ExecStart={} peer --dir {}
 Restart=always
 RestartSec=1
+# The node was removed: there is nothing to run any more.
+RestartPreventExitStatus=8
 # Containers outlive the peer; they are adopted when it starts again.
 KillMode=process
 Delegate=yes
@@ -237,6 +239,7 @@ mod tests {
             "KillMode=process",
             "Delegate=yes",
             "Restart=always",
+            "RestartPreventExitStatus=8",
             "ExecStart=/usr/bin/skerry peer --dir /var/lib/skerry",
         ] {
             assert!(unit.lines().any(|it| it == line), "{line}");

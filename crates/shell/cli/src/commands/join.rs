@@ -28,6 +28,9 @@ pub(crate) async fn run(args: &JoinArgs, context: &Context) -> Result<(), CliErr
             ::peer::JoinError::Refused { .. } => {
                 said.hint("a token is good for a while and for so many nodes: `skerry token ls` shows it")
             }
+            ::peer::JoinError::Prepare(error) if error.is_taken() => said.hint(
+                "a folder is one node's for ever: if that node was removed, delete the folder or name another with --dir, and join with a new token",
+            ),
             ::peer::JoinError::Unreachable { .. } => {
                 said.hint("make a token that names an address which this machine can reach: `skerry token create --address HOST:PORT`")
             }

@@ -24,6 +24,7 @@ pub(crate) mod ps;
 pub(crate) mod restart;
 pub(crate) mod scale;
 pub(crate) mod schema;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod undo;

@@ -1,6 +1,6 @@
 //! `node`: the machines of the cluster.
 
-use api::shapes::{NodeRow, NodeState};
+use api::shapes::{NodeRow, NodeState, Removal};
 use api::{Client, routes};
 use document::event::{Kind, NodeRemove};
 use model::NodeId;
@@ -10,7 +10,7 @@ use crate::args::IdPrefix;
 use crate::author::submit_cluster;
 use crate::error::CliError;
 use crate::manifest::units::{show_bytes, show_cpu};
-use crate::out::{NOTHING, short, span};
+use crate::out::{NOTHING, moment, short, span};
 use crate::{connect, keys};
 
 /// List or remove nodes
@@ -42,6 +42,19 @@ pub(crate) fn state_word(state: NodeState) -> &'static str {
     }
 }
 
+/// The word, and of a removed node by whom and when.
+fn state(row: &NodeRow) -> String {
+    match &row.removed {
+        Some(removal) => format!("{} {}", state_word(row.state), told(removal)),
+        None => state_word(row.state).to_owned(),
+    }
+}
+
+/// By whom and when.
+pub(crate) fn told(removal: &Removal) -> String {
+    format!("by {} at {}", removal.by, moment(removal.time_ms))
+}
+
 fn labels(row: &NodeRow) -> String {
     row.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
@@ -57,7 +70,7 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
         &[
             ("NODE", &|row| row.name.clone()),
             ("ID", &|row| short(&row.id).to_owned()),
-            ("STATE", &|row| state_word(row.state).to_owned()),
+            ("STATE", &state),
             ("SEEN", &|row| match row.seen_s {
                 Some(0) => "now".to_owned(),
                 Some(seconds) => format!("{} ago", span(seconds)),
@@ -160,6 +173,7 @@ mod tests {
             seen_s: None,
             labels: std::collections::BTreeMap::new(),
             addresses: vec![],
+            removed: None,
         }
     }
 

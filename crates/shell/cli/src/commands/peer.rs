@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::connect::default_dir;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 
 /// Run this node's peer, in the foreground
 #[derive(Debug, clap::Args)]
@@ -22,7 +22,21 @@ pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
         None => default_dir()?,
     };
     tracing_to_stderr();
-    ::peer::run(&dir).map_err(|error| CliError::from_error("peer", &error))
+    ::peer::run(&dir).map_err(|error| match error {
+        ::peer::RunError::Removed { .. } => CliError::from_error("removed", &error)
+            .hint(format!(
+                "its key is never let in again: delete {}, and `skerry join TOKEN` makes this machine a new node",
+                dir.display()
+            ))
+            .exit(Exit::Removed),
+        _ => {
+            let said = CliError::from_error("peer", &error);
+            match error.hint() {
+                Some(hint) => said.hint(hint),
+                None => said,
+            }
+        }
+    })
 }
 
 /// Traces of the daemon: `SKERRY_LOG` says which, `SKERRY_LOG_FORMAT=json` in which form.

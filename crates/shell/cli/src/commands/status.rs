@@ -33,6 +33,13 @@ pub(crate) async fn run(_: &StatusArgs, context: &Context) -> Result<(), CliErro
             .map_or_else(|| "never seen".to_owned(), |seconds| format!("unseen for {}", span(seconds)));
         out.line(format!("! {} is {}: {seen}", row.name, node::state_word(row.state)))?;
     }
+    if let Some(removal) = &status.removed {
+        out.line(format!(
+            "! {} was removed from the cluster {}: it stops its containers, and its peer ends",
+            status.node,
+            node::told(removal)
+        ))?;
+    }
     if let Some(why) = &status.refusing {
         out.line(format!("! accepts no changes: {why}"))?;
     }

@@ -172,6 +172,7 @@ mod tests {
             heads: std::collections::BTreeMap::new(),
             seen_s,
             labels: std::collections::BTreeMap::new(),
+            removed: None,
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };
         let nodes = [

@@ -1,7 +1,7 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
 //! `node` reads text into a tree of placed values, `read` walks it, `units` reads amounts, `schema`
-//! is the form for machines, `files` finds and bounds the files.
+//! is the form for machines, `files` finds and bounds the files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
 //! can be found is told at once; no more than [`FILE_BYTES_MAX`] bytes of a file are ever read.
@@ -9,6 +9,7 @@
 
 mod files;
 mod node;
+pub(crate) mod nodes;
 mod read;
 pub mod schema;
 pub mod units;

@@ -108,8 +108,9 @@ pub fn read(text: &str) -> Result<Vec<Spec>, Vec<Problem>> {
     if reader.problems.is_empty() { Ok(specs) } else { Err(reader.problems) }
 }
 
-struct Reader {
-    problems: Vec<Problem>,
+/// The walk so far.
+pub(super) struct Reader {
+    pub(super) problems: Vec<Problem>,
 }
 
 /// The word that was probably meant.
@@ -134,16 +135,16 @@ fn known_words(known: &[&str]) -> String {
 }
 
 impl Reader {
-    fn note(&mut self, place: Place, message: impl Into<String>) {
+    pub(super) fn note(&mut self, place: Place, message: impl Into<String>) {
         self.problems.push(Problem { place, message: message.into(), hint: None });
     }
 
-    fn note_with(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn note_with(&mut self, place: Place, message: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(Problem { place, message: message.into(), hint: Some(hint.into()) });
     }
 
     /// The fields of a group of fields, the unknown ones noted.
-    fn fields<'n>(
+    pub(super) fn fields<'n>(
         &mut self,
         node: &'n Node,
         what: &str,
@@ -173,7 +174,7 @@ impl Reader {
         Some(fields)
     }
 
-    fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
         match &node.value {
             Value::Text(text) => Some(text),
             Value::Bool(_) | Value::Whole(_) | Value::Float(_) => {
@@ -199,7 +200,7 @@ impl Reader {
         }
     }
 
-    fn whole(&mut self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
+    pub(super) fn whole(&mut self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
         let Value::Whole(number) = node.value else {
             self.note(node.place, format!("{what} must be a whole number, found {}", node.value.found()));
             return None;
@@ -225,7 +226,7 @@ impl Reader {
         None
     }
 
-    fn list<'n>(&mut self, node: &'n Node, what: &str, max: usize) -> &'n [Node] {
+    pub(super) fn list<'n>(&mut self, node: &'n Node, what: &str, max: usize) -> &'n [Node] {
         let Value::List(items) = &node.value else {
             self.note(node.place, format!("{what} must be a list, found {}", node.value.found()));
             return &[];
@@ -294,7 +295,7 @@ impl Reader {
         table
     }
 
-    fn labels(&mut self, node: &Node, what: &str) -> BTreeMap<LabelKey, String> {
+    pub(super) fn labels(&mut self, node: &Node, what: &str) -> BTreeMap<LabelKey, String> {
         let table = self
             .table(node, what, LABELS_MAX, |key| key.parse::<LabelKey>().map_err(|error| error.to_string()));
         if let Some((key, value)) =
@@ -312,7 +313,7 @@ impl Reader {
         table
     }
 
-    fn name(&mut self, node: &Node, what: &str) -> Option<Name> {
+    pub(super) fn name(&mut self, node: &Node, what: &str) -> Option<Name> {
         let text = self.text(node, what)?;
         match text.parse() {
             Ok(name) => Some(name),
@@ -526,7 +527,7 @@ impl Reader {
         vars
     }
 
-    fn amount(
+    pub(super) fn amount(
         &mut self,
         node: &Node,
         what: &str,

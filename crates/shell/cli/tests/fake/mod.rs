@@ -130,6 +130,7 @@ impl Backend for Fake {
             deployments: state.deployments.clone(),
             refusing: None,
             conflicts: 0,
+            removed: None,
             degraded: vec![],
         })
     }
@@ -276,6 +277,7 @@ pub(crate) fn node(name: &str, id: &str, state: NodeState) -> NodeRow {
         seen_s: Some(if state == NodeState::Up { 0 } else { 252 }),
         labels: BTreeMap::from([("site".into(), "north".into())]),
         addresses: vec![format!("{name}.example:7440")],
+        removed: None,
     }
 }
 

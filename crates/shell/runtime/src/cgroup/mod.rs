@@ -12,6 +12,7 @@ mod limits;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,11 @@ impl Group {
     /// Makes its folder, and the ones above.
     pub(crate) fn make(&self) -> io::Result<()> {
         make_folder(&self.path)
+    }
+
+    /// Lets everybody read it.
+    pub(crate) fn open_up(&self) -> io::Result<()> {
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o755))
     }
 
     /// Places a process in it.

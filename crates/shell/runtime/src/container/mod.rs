@@ -6,10 +6,13 @@
 
 pub(crate) mod capability;
 mod init;
+mod overlay;
 pub(crate) mod program;
 mod root;
 pub(crate) mod seccomp;
 mod user;
+
+pub(crate) use overlay::{Mapped, make_mapped};
 
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -21,6 +24,7 @@ use crate::error::StartError;
 use crate::protocol::line;
 use crate::spec::ContainerSpec;
 use crate::sys;
+use crate::users::Users;
 use program::{Program, Stdio};
 use seccomp::Filters;
 
@@ -29,9 +33,10 @@ pub(crate) const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 /// The folders that a start finds empty.
-pub(crate) const FOLDERS: [&str; 3] = [root::UPPER, root::WORK, root::MERGED];
+pub(crate) const FOLDERS: [&str; 3] = [overlay::UPPER, overlay::WORK, overlay::MERGED];
 
-/// The supervisor has written the child's user mapping.
+/// The supervisor has written the child's user mapping. The overlay comes with it where the child cannot
+/// make it by itself.
 pub(crate) const GO_MAPPED: u8 = b'm';
 /// The supervisor has placed the child in its control groups.
 pub(crate) const GO_PLACED: u8 = b'p';
@@ -64,7 +69,7 @@ pub(crate) struct CgroupMount {
 /// The pipes between a container being born and its supervisor.
 #[derive(Debug)]
 pub(crate) struct Pipes {
-    /// Read: [`GO_MAPPED`], then [`GO_PLACED`].
+    /// A socket. Read: [`GO_MAPPED`], then [`GO_PLACED`].
     pub(crate) go: OwnedFd,
     /// Written: [`ChildLine`]s. Exec closes it.
     pub(crate) lines: OwnedFd,
@@ -82,8 +87,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) spec: &'a ContainerSpec,
     /// The container's folder, absolute.
     pub(crate) dir: &'a Path,
-    /// It has a user namespace, because the supervisor is not root.
-    pub(crate) rootless: bool,
+    /// Who its users are on the host.
+    pub(crate) users: Users,
     pub(crate) pipes: Pipes,
     pub(crate) filters: &'a Filters,
     pub(crate) cgroup_mounts: &'a [CgroupMount],
@@ -103,6 +108,16 @@ pub(crate) fn live(birth: &Birth<'_>) -> ! {
     }
 }
 
+/// As [`live`], but ends where the program would come. Never returns.
+pub(crate) fn try_out(birth: &Birth<'_>) -> ! {
+    let outcome = match settle(birth) {
+        Ok(()) => ChildLine::Executing,
+        Err(error) => ChildLine::Failed(error),
+    };
+    tell(birth.pipes.lines.as_fd(), &outcome);
+    sys::exit_now(0)
+}
+
 /// Writes a line to the supervisor. When nobody reads any more there is nobody to tell.
 pub(crate) fn tell(pipe: BorrowedFd<'_>, what: &ChildLine) {
     let bytes = line(what);
@@ -115,46 +130,21 @@ pub(crate) fn tell(pipe: BorrowedFd<'_>, what: &ChildLine) {
     }
 }
 
-/// Waits for the supervisor's word. Its end of the pipe is closed when it is no more.
-fn wait_for(go: BorrowedFd<'_>, expected: u8) -> Result<(), StartError> {
+/// Waits for the supervisor's word, and for what comes with it. Its end of the socket is closed when it
+/// is no more.
+fn wait_for(go: BorrowedFd<'_>, expected: u8) -> Result<Option<OwnedFd>, StartError> {
     let mut byte = [0];
-    let n = sys::read(go, &mut byte).map_err(StartError::kernel("hear from the supervisor"))?;
+    let (n, mut with_it) =
+        sys::receive_fds(go, &mut byte).map_err(StartError::kernel("hear from the supervisor"))?;
     if n == 1 && byte[0] == expected {
-        return Ok(());
+        return Ok(with_it.pop());
     }
     Err(StartError::Supervisor { problem: "it went away during the start".into() })
 }
 
 fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
+    settle(birth)?;
     let pipes = &birth.pipes;
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
-        .map_err(StartError::kernel("tie the container to its supervisor"))?;
-    let keep = [&pipes.go, &pipes.lines, &pipes.status, &pipes.out, &pipes.err].map(AsRawFd::as_raw_fd);
-    sys::close_all_but(&keep).map_err(StartError::kernel("close the supervisor's files"))?;
-    sys::block_signals().map_err(StartError::kernel("block signals"))?;
-    sys::blank_command_line().map_err(StartError::kernel("hide the command line"))?;
-    if birth.rootless {
-        wait_for(pipes.go.as_fd(), GO_MAPPED)?;
-        // Outside of its own user namespace the child was nobody; now it is user 0 of it.
-        sys::set_ids(0, 0, None).map_err(StartError::kernel("become user 0 of the user namespace"))?;
-        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
-            .map_err(StartError::kernel("tie the container to its supervisor"))?;
-        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(StartError::kernel("hide from the container"))?;
-    }
-    nix::unistd::setsid().map_err(StartError::kernel("make a session"))?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-
-    let degraded = |what: String| tell(pipes.lines.as_fd(), &ChildLine::Degraded(what));
-    root::enter(birth, &degraded)?;
-    sys::loopback_up().map_err(StartError::kernel("put the loopback up"))?;
-    nix::unistd::sethostname(&birth.spec.hostname).map_err(StartError::kernel("set the host name"))?;
-
-    // Making the root takes a while, and so does the placing; they go on at the same time.
-    wait_for(pipes.go.as_fd(), GO_PLACED)?;
-    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
-        .map_err(StartError::kernel("make a control group namespace"))?;
-    root::finish(birth)?;
-
     capability::drop_from_bounding_set().map_err(StartError::kernel("drop capabilities"))?;
     seccomp::install(birth.filters).map_err(StartError::kernel("install the system call filter"))?;
 
@@ -164,7 +154,7 @@ fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
         cwd: &birth.spec.cwd,
         user: birth.spec.user.as_deref(),
         hostname: &birth.spec.hostname,
-        rootless: birth.rootless,
+        users: birth.users,
         descriptors: birth.descriptors,
     };
     let child = sys::fork().map_err(|error| {
@@ -187,4 +177,40 @@ fn be_born(birth: &Birth<'_>) -> Result<std::convert::Infallible, StartError> {
     sys::close_all_but(&[pipes.status.as_raw_fd()])
         .map_err(StartError::kernel("close the container's files"))?;
     init::run(child, pipes.status.as_fd())
+}
+
+/// Moves into the namespaces, and makes the root. Still mighty in there.
+fn settle(birth: &Birth<'_>) -> Result<(), StartError> {
+    let pipes = &birth.pipes;
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
+        .map_err(StartError::kernel("tie the container to its supervisor"))?;
+    let keep = [&pipes.go, &pipes.lines, &pipes.status, &pipes.out, &pipes.err].map(AsRawFd::as_raw_fd);
+    sys::close_all_but(&keep).map_err(StartError::kernel("close the supervisor's files"))?;
+    sys::block_signals().map_err(StartError::kernel("block signals"))?;
+    sys::blank_command_line().map_err(StartError::kernel("hide the command line"))?;
+    // What needs no user comes first: meanwhile the supervisor maps them and makes the overlay.
+    sys::loopback_up().map_err(StartError::kernel("put the loopback up"))?;
+    nix::unistd::sethostname(&birth.spec.hostname).map_err(StartError::kernel("set the host name"))?;
+    let mut overlay = None;
+    if birth.users.have_namespace() {
+        overlay = wait_for(pipes.go.as_fd(), GO_MAPPED)?;
+        // In its own user namespace the child was nobody; now it is user 0 of it, and of no group of
+        // the host's. Without root the kernel wants no word about groups.
+        let groups: Option<&[u32]> = (!birth.users.are_rootless()).then_some(&[]);
+        sys::set_ids(0, 0, groups).map_err(StartError::kernel("become user 0 of the user namespace"))?;
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
+            .map_err(StartError::kernel("tie the container to its supervisor"))?;
+        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(StartError::kernel("hide from the container"))?;
+    }
+    nix::unistd::setsid().map_err(StartError::kernel("make a session"))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+
+    let degraded = |what: String| tell(pipes.lines.as_fd(), &ChildLine::Degraded(what));
+    root::enter(birth, overlay, &degraded)?;
+
+    // Making the root takes a while, and so does the placing; they go on at the same time.
+    wait_for(pipes.go.as_fd(), GO_PLACED)?;
+    nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
+        .map_err(StartError::kernel("make a control group namespace"))?;
+    root::finish(birth, &degraded)
 }

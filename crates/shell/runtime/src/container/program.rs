@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::error::{Errno, StartError};
 use crate::sys;
+use crate::users::Users;
 
 use super::{ChildLine, capability, tell, user};
 
@@ -22,7 +23,7 @@ pub(crate) struct Program<'a> {
     pub(crate) cwd: &'a str,
     pub(crate) user: Option<&'a str>,
     pub(crate) hostname: &'a str,
-    pub(crate) rootless: bool,
+    pub(crate) users: Users,
     /// Soft and hard limit of open files.
     pub(crate) descriptors: (u64, u64),
 }
@@ -52,8 +53,15 @@ type Prepared = (Vec<CString>, String);
 
 fn prepare(program: &Program<'_>, stdio: &Stdio<'_>) -> Result<Prepared, StartError> {
     let user = user::look_up(program.user)?;
+    let refused =
+        |source: Errno| StartError::UserRefused { user: program.user.unwrap_or("0").into(), source };
+    if let Users::Mapped(range) = program.users
+        && [user.uid, user.gid].iter().chain(&user.groups).any(|id| range.of(*id).is_none())
+    {
+        return Err(refused(Errno(libc::EINVAL)));
+    }
     nix::unistd::setsid().map_err(StartError::kernel("make a session"))?;
-    connect(stdio, &user, program.rootless).map_err(StartError::kernel("connect the program's stdio"))?;
+    connect(stdio, &user, program.users).map_err(StartError::kernel("connect the program's stdio"))?;
     let (soft, hard) = program.descriptors;
     sys::set_descriptor_limit(soft, hard).map_err(StartError::kernel("restore the limit of open files"))?;
 
@@ -65,11 +73,8 @@ fn prepare(program: &Program<'_>, stdio: &Stdio<'_>) -> Result<Prepared, StartEr
     })?;
 
     // Without root the user namespace knows one group only, and the kernel wants no further ones.
-    let groups = (!program.rootless).then_some(&user.groups[..]);
-    sys::set_ids(user.uid, user.gid, groups).map_err(|error| StartError::UserRefused {
-        user: program.user.unwrap_or("0").into(),
-        source: error.into(),
-    })?;
+    let groups = (!program.users.are_rootless()).then_some(&user.groups[..]);
+    sys::set_ids(user.uid, user.gid, groups).map_err(|error| refused(error.into()))?;
     capability::set_for_user(user.uid).map_err(StartError::kernel("set capabilities"))?;
     // Descriptors that were meant for us end here.
     sys::close_from(3, true).map_err(StartError::kernel("close files"))?;
@@ -103,7 +108,7 @@ fn word_of(word: &str) -> Result<CString, StartError> {
     })
 }
 
-fn connect(stdio: &Stdio<'_>, user: &user::User, rootless: bool) -> io::Result<()> {
+fn connect(stdio: &Stdio<'_>, user: &user::User, users: Users) -> io::Result<()> {
     match stdio {
         Stdio::Pipes { stdin, out, err } => {
             match stdin {
@@ -121,7 +126,7 @@ fn connect(stdio: &Stdio<'_>, user: &user::User, rootless: bool) -> io::Result<(
             sys::take_terminal(*terminal)?;
         }
     }
-    if !rootless {
+    if !users.are_rootless() {
         // `/dev/stdout` opens the pipe or terminal again, which its owner alone may do.
         let owned: &[BorrowedFd<'_>] = match stdio {
             Stdio::Pipes { stdin: Some(stdin), out, err } => &[*stdin, *out, *err],

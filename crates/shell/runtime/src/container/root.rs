@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -15,13 +15,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::error::{Errno, StartError};
 use crate::sys;
+use crate::users::Users;
 
-use super::Birth;
-
-/// The folders of one container's file system, in its own folder.
-pub(super) const UPPER: &str = "upper";
-pub(super) const WORK: &str = "work";
-pub(super) const MERGED: &str = "root";
+use super::{Birth, overlay};
 
 /// Kept in memory and counted as the container's; the same as Docker gives.
 const SHM_OPTIONS: &str = "mode=1777,size=64m";
@@ -55,10 +51,19 @@ fn step<E: Into<Errno>>(what: impl Into<String>) -> impl FnOnce(E) -> StartError
 }
 
 /// Makes the root and moves into it. What cannot be had but is not vital is passed to `degraded`.
-pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartError> {
+///
+/// `overlay` is what [`super::make_mapped`] has made, where the container's users have a range.
+pub(super) fn enter(
+    birth: &Birth<'_>,
+    overlay: Option<OwnedFd>,
+    degraded: &dyn Fn(String),
+) -> Result<(), StartError> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .map_err(StartError::kernel("keep mounts to ourselves"))?;
-    mount_overlay(birth)?;
+    let overlay = match overlay {
+        Some(overlay) => overlay,
+        None => overlay::make(birth.dir, &birth.spec.lower, birth.users.are_rootless())?,
+    };
     let devices = DEVICES
         .iter()
         .map(|name| {
@@ -68,7 +73,10 @@ pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), 
         .collect::<Result<Vec<_>, StartError>>()?;
 
     let old = File::open("/").map_err(step("opening the old root"))?;
-    nix::unistd::chdir(&birth.dir.join(MERGED)).map_err(step("entering the overlay"))?;
+    // Over the old root rather than in the container's folder, which is closed to the users of a
+    // range. What is looked up from `/` still begins below it.
+    sys::move_mount(overlay.as_fd(), c"/").map_err(step("attaching the overlay"))?;
+    nix::unistd::fchdir(&overlay).map_err(step("entering the overlay"))?;
     nix::unistd::pivot_root(".", ".").map_err(step("pivot_root"))?;
     // Now `/` is the container's. The old root lies on top of it, out of the way of lookups from `/`;
     // the kernel wants to see its /proc and /sys before it lets a user namespace mount new ones.
@@ -78,12 +86,14 @@ pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), 
     mount(Some("proc"), "/proc", Some("proc"), HARMLESS, NONE).map_err(step("mounting /proc"))?;
     folder("/sys")?;
     match mount(Some("sysfs"), "/sys", Some("sysfs"), HARMLESS | MsFlags::MS_RDONLY, NONE) {
-        Err(nix::errno::Errno::EPERM) if birth.rootless => degraded("no /sys: the kernel refuses it".into()),
+        Err(nix::errno::Errno::EPERM) if birth.users.are_rootless() => {
+            degraded("no /sys: the kernel refuses it".into());
+        }
         done => done.map_err(step("mounting /sys"))?,
     }
     make_dev(birth, &devices)?;
     mask()?;
-    set_network_defaults(degraded);
+    set_network_defaults(birth, degraded);
     for path in READ_ONLY {
         read_only(path)?;
     }
@@ -96,7 +106,7 @@ pub(super) fn enter(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), 
 }
 
 /// What can be mounted only after the container is in its control groups, and what must come last.
-pub(super) fn finish(birth: &Birth<'_>) -> Result<(), StartError> {
+pub(super) fn finish(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartError> {
     const TOP: &str = "/sys/fs/cgroup";
     if !birth.cgroup_mounts.is_empty() && Path::new(TOP).is_dir() {
         let many = birth.cgroup_mounts.iter().any(|it| !it.name.is_empty());
@@ -108,8 +118,13 @@ pub(super) fn finish(birth: &Birth<'_>) -> Result<(), StartError> {
             let path = if it.name.is_empty() { TOP.to_owned() } else { format!("{TOP}/{}", it.name) };
             folder(&path)?;
             let options = (!it.options.is_empty()).then_some(it.options.as_str());
-            mount(Some(it.kind), path.as_str(), Some(it.kind), HARMLESS | MsFlags::MS_RDONLY, options)
-                .map_err(step(format!("mounting {path}")))?;
+            match mount(Some(it.kind), path.as_str(), Some(it.kind), HARMLESS | MsFlags::MS_RDONLY, options) {
+                // A kernel that lets no user namespace mount v1. The container loses a view, no limit.
+                Err(nix::errno::Errno::EPERM) if birth.users.have_namespace() => {
+                    degraded(format!("no {path}: the kernel refuses it"));
+                }
+                done => done.map_err(step(format!("mounting {path}")))?,
+            }
         }
         if many {
             remount_read_only(TOP).map_err(step("making /sys/fs/cgroup read-only"))?;
@@ -120,46 +135,6 @@ pub(super) fn finish(birth: &Birth<'_>) -> Result<(), StartError> {
         mount(NONE, "/", NONE, flags, NONE).map_err(step("making the root read-only"))?;
     }
     Ok(())
-}
-
-/// Layers are named by descriptors: a path with `:` or `,` in it would be read as two, and the
-/// options of many long paths would not fit a page.
-fn mount_overlay(birth: &Birth<'_>) -> Result<(), StartError> {
-    let open = |path: &Path| -> io::Result<OwnedFd> {
-        let flags = libc::O_PATH | libc::O_DIRECTORY;
-        Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
-    };
-    let mut lower = Vec::new();
-    for path in &birth.spec.lower {
-        lower.push(open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                StartError::LayerMissing { path: path.clone() }
-            }
-            _ => step(format!("opening the layer {}", path.display()))(error),
-        })?);
-    }
-    let own = |name: &str| {
-        open(&birth.dir.join(name)).map_err(step(format!("opening {}/{name}", birth.dir.display())))
-    };
-    let (upper, work) = (own(UPPER)?, own(WORK)?);
-    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let lower: Vec<String> = lower.iter().map(name).collect();
-    let mut options =
-        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), name(&upper), name(&work));
-    if birth.rootless {
-        options.push_str(",userxattr");
-    }
-    // The upper layer is thrown away with the container, so syncing it wears flash out for nothing.
-    let volatile = format!("{options},volatile");
-    let target = birth.dir.join(MERGED);
-    let mount_with =
-        |options: &str| mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options));
-    match mount_with(&volatile) {
-        // Before Linux 5.10 there is no such option.
-        Err(nix::errno::Errno::EINVAL) => mount_with(&options),
-        done => done,
-    }
-    .map_err(step("mounting the overlay"))
 }
 
 /// Makes a folder where there is none. A link in its place would put a mount where nobody expects it.
@@ -190,7 +165,7 @@ fn make_dev(birth: &Birth<'_>, devices: &[(&str, OwnedFd)]) -> Result<(), StartE
     }
     folder("/dev/pts")?;
     // Group 5 is tty everywhere, but a user namespace of one user does not know it.
-    let options = if birth.rootless {
+    let options = if birth.users.are_rootless() {
         "newinstance,ptmxmode=0666,mode=0620"
     } else {
         "newinstance,ptmxmode=0666,mode=0620,gid=5"
@@ -253,14 +228,16 @@ fn remount_read_only(path: &str) -> nix::Result<()> {
 }
 
 /// As Docker does: any user of the container may listen on any port of it. They lead nowhere else.
-fn set_network_defaults(degraded: &dyn Fn(String)) {
+fn set_network_defaults(birth: &Birth<'_>, degraded: &dyn Fn(String)) {
+    // The range may name only groups that the user namespace knows.
+    let groups = if birth.users == Users::Host { "0 2147483647" } else { "0 65535" };
     for (file, value) in [
         ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
-        ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+        ("/proc/sys/net/ipv4/ping_group_range", groups),
     ] {
         let wrote =
             OpenOptions::new().write(true).open(file).and_then(|mut it| it.write_all(value.as_bytes()));
-        // Without root the range names groups that the user namespace does not know.
+        // Without root only group 0 is known.
         if let Err(error) = wrote
             && error.raw_os_error() != Some(libc::EINVAL)
         {
@@ -283,7 +260,7 @@ fn fill_etc(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartErr
             Ok(mut new) => new.write_all(text.as_bytes()).map_err(step(format!("writing {file}")))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // An image that was unpacked by somebody else: its folders are not ours to write to.
-            Err(error) if birth.rootless => degraded(format!("no {file}: {error}")),
+            Err(error) if birth.users.are_rootless() => degraded(format!("no {file}: {error}")),
             Err(error) => return Err(step(format!("making {file}"))(error)),
         }
     }

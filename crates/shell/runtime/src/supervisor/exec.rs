@@ -20,8 +20,10 @@ use crate::protocol::Reply;
 use crate::record::ExecExit;
 use crate::spec::{ContainerSpec, check_cwd, check_words};
 use crate::sys::{self, Cloned};
+use crate::users::Users;
 
 use super::start::Live;
+use super::users;
 
 /// The file system that holds terminals, and nothing that an image could put in its place.
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -68,17 +70,27 @@ impl Door {
         }
     }
 
-    fn enter(&self, init: &OwnedFd) -> io::Result<()> {
+    /// Enters all of the container `init`'s, as its user 0.
+    fn enter(&self, init: &OwnedFd, users: Users) -> io::Result<()> {
         match self {
-            Self::Process => sys::setns(init.as_fd(), crate::container::NAMESPACES | libc::CLONE_NEWCGROUP),
+            Self::Process => {
+                let all = crate::container::NAMESPACES | libc::CLONE_NEWCGROUP;
+                if !users.have_namespace() {
+                    return sys::setns(init.as_fd(), all);
+                }
+                sys::setns(init.as_fd(), all | libc::CLONE_NEWUSER)?;
+                // Still our own id of the host, which means nobody in there.
+                sys::set_ids(0, 0, Some(&[]))?;
+            }
             Self::Files { others, .. } => {
                 self.enter_network()?;
                 for namespace in others {
                     sys::setns(namespace.as_fd(), 0)?;
                 }
-                sys::set_ids(0, 0, None)
+                sys::set_ids(0, 0, None)?;
             }
         }
+        sys::prctl(libc::PR_SET_DUMPABLE, 0)
     }
 
     fn descriptors(&self) -> Vec<i32> {
@@ -160,7 +172,7 @@ pub(super) fn begin(live: &Live, request: &ExecRequest, connection: usize) -> Re
         cwd: &cwd,
         user: user.as_deref(),
         hostname: &spec.hostname,
-        rootless: live.rootless,
+        users: live.users,
         descriptors: live.descriptors,
     };
     let pipe = || sys::pipe(false).map_err(StartError::kernel("make a pipe"));
@@ -171,6 +183,9 @@ pub(super) fn begin(live: &Live, request: &ExecRequest, connection: usize) -> Re
         (Ends::Terminal(ours), Inner::Terminal(theirs.into(), size))
     } else {
         let ((stdin, ours_in), (ours_out, out), (ours_err, err)) = (pipe()?, pipe()?, pipe()?);
+        for pipe in [&stdin, &out, &err] {
+            users::own(pipe.as_fd(), live.users)?;
+        }
         (Ends::Pipes { stdin: ours_in, out: ours_out, err: ours_err }, Inner::Pipes { stdin, out, err })
     };
     let v2 = live.groups.iter().find(|group| group.version == 2);
@@ -238,7 +253,7 @@ fn go_in(
         group.join(std::process::id()).map_err(StartError::kernel(action))?;
     }
     sys::blank_command_line().map_err(StartError::kernel("hide the command line"))?;
-    live.door.enter(&live.init).map_err(StartError::kernel("enter the container"))?;
+    live.door.enter(&live.init, live.users).map_err(StartError::kernel("enter the container"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 
     match sys::clone3(0, true, None).map_err(StartError::kernel("fork the program"))? {

@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,12 @@ use crate::files;
 use crate::record::{Holder, Process, StateFile};
 use crate::spec::ContainerSpec;
 use crate::sys::{self, Cloned};
+use crate::users::Users;
 
 use super::connector::Connector;
 use super::exec::Door;
 use super::ports::{self, Listener};
+use super::users;
 
 /// Mounting a large image from slow flash takes a second or two; a minute is a fault.
 const BIRTH_WAIT: Duration = Duration::from_secs(60);
@@ -53,7 +55,9 @@ pub(super) struct Live {
     pub(super) connector: Connector,
     pub(super) socket: UnixListener,
     pub(super) descriptors: (u64, u64),
-    pub(super) rootless: bool,
+    pub(super) users: Users,
+    /// To be closed when the start has been told.
+    pub(super) spent: Vec<OwnedFd>,
     /// Held until the process ends.
     pub(super) _lock: File,
 }
@@ -103,7 +107,7 @@ fn wait_for_end(pid: i32) -> io::Result<()> {
 }
 
 /// A file of the container's folder could not be read or written.
-fn file_error(error: &crate::error::RuntimeError) -> StartError {
+pub(super) fn file_error(error: &crate::error::RuntimeError) -> StartError {
     let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<io::Error>());
     let source = cause.and_then(io::Error::raw_os_error).map_or(Errno(libc::EIO), Errno);
     StartError::Kernel { action: error.to_string(), source }
@@ -117,7 +121,7 @@ pub(super) fn start(root: &Path, id: &str) -> Result<Live, StartError> {
     nix::unistd::chdir(&dir).map_err(StartError::kernel(format!("enter {}", dir.display())))?;
     let lock = lock(&dir, id)?;
     let spec = read_spec(&dir, id)?;
-    let degraded = Vec::new();
+    let (users, degraded) = users::of(&dir, rootless)?;
     let layout = Layout::detect().map_err(StartError::kernel("read the mounts of this machine"))?;
     clear(&dir).map_err(|error| match error {
         Clear::File(error) => file_error(&error),
@@ -125,7 +129,7 @@ pub(super) fn start(root: &Path, id: &str) -> Result<Live, StartError> {
     })?;
     let mut attempt =
         Attempt { dir: &dir, parent: &spec.cgroup_parent, layout: &layout, groups: Vec::new(), child: None };
-    match go(root, &spec, rootless, lock, degraded, &mut attempt) {
+    match go(root, &spec, users, lock, degraded, &mut attempt) {
         Ok(parts) => {
             drop(attempt);
             let cgroup_parent = spec.cgroup_parent.clone();
@@ -135,7 +139,7 @@ pub(super) fn start(root: &Path, id: &str) -> Result<Live, StartError> {
     }
 }
 
-fn become_supervisor(rootless: bool) -> Result<(), StartError> {
+pub(super) fn become_supervisor(rootless: bool) -> Result<(), StartError> {
     sys::close_from(3, false).map_err(StartError::kernel("close inherited files"))?;
     // Fails when it is the leader of a process group already, which is as good.
     if let Err(errno) = nix::unistd::setsid()
@@ -195,19 +199,6 @@ fn read_spec(dir: &Path, id: &str) -> Result<ContainerSpec, StartError> {
     Ok(spec)
 }
 
-/// The merged root looks like its topmost folder, so that one takes on the looks of the image's.
-fn dress_upper(dir: &Path, spec: &ContainerSpec, rootless: bool) -> io::Result<()> {
-    let upper = dir.join(container::FOLDERS[0]);
-    let Some(Ok(image)) = spec.lower.first().map(fs::metadata) else {
-        // The container's own attempt names the layer that is missing.
-        return Ok(());
-    };
-    if !rootless {
-        std::os::unix::fs::chown(&upper, Some(image.uid()), Some(image.gid()))?;
-    }
-    fs::set_permissions(&upper, fs::Permissions::from_mode(image.mode() & 0o7777))
-}
-
 enum Clear {
     File(crate::error::RuntimeError),
     Io(io::Error),
@@ -249,7 +240,8 @@ struct Parts {
     connector: Connector,
     socket: UnixListener,
     descriptors: (u64, u64),
-    rootless: bool,
+    users: Users,
+    spent: Vec<OwnedFd>,
     lock: File,
 }
 
@@ -277,7 +269,8 @@ impl Parts {
             connector: self.connector,
             socket: self.socket,
             descriptors: self.descriptors,
-            rootless: self.rootless,
+            users: self.users,
+            spent: self.spent,
             _lock: self.lock,
         }
     }
@@ -286,44 +279,46 @@ impl Parts {
 fn go(
     root: &Path,
     spec: &ContainerSpec,
-    rootless: bool,
+    users: Users,
     lock: File,
     mut degraded: Vec<String>,
     attempt: &mut Attempt<'_>,
 ) -> Result<Parts, StartError> {
     let dir = attempt.dir;
     let filters = container::seccomp::compile()?;
-    dress_upper(dir, spec, rootless).map_err(StartError::kernel(format!("prepare {}", dir.display())))?;
+    users::dress_upper(dir, spec, users)?;
     let supervisor = Process::find(std::process::id()).map_err(StartError::kernel("look at ourselves"))?;
     let boot_id = files::boot_id().map_err(StartError::kernel("read the boot id"))?;
     let listeners = ports::open(root, dir, &spec.ports, &supervisor, &boot_id)?;
     let descriptors =
         raise_descriptor_limit().map_err(StartError::kernel("raise the limit of open files"))?;
-    attempt.groups = make_groups(attempt.layout, spec, dir, rootless, &mut degraded)?;
+    attempt.groups = make_groups(attempt.layout, spec, dir, users.are_rootless(), &mut degraded)?;
 
-    let (go_read, go_write) = pipe(false)?;
+    let (go_write, go_read) = UnixStream::pair().map_err(StartError::kernel("make a socket pair"))?;
     let (lines_read, lines_write) = pipe(false)?;
     let (status, status_write) = pipe(true)?;
     let (out, out_write) = pipe(true)?;
     let (err, err_write) = pipe(true)?;
+    users::own(out_write.as_fd(), users)?;
+    users::own(err_write.as_fd(), users)?;
     let birth = Birth {
         spec,
         dir,
-        rootless,
+        users,
         pipes: Pipes {
-            go: go_read,
+            go: go_read.into(),
             lines: lines_write,
             status: status_write,
             out: out_write,
             err: err_write,
         },
         filters: &filters,
-        cgroup_mounts: &cgroup_mounts(&attempt.groups, rootless),
+        cgroup_mounts: &cgroup_mounts(&attempt.groups),
         descriptors,
     };
     let v2 = attempt.groups.iter().find(|group| group.version == 2);
     let v2 = v2.map(Group::open).transpose().map_err(StartError::kernel("open the control group"))?;
-    let flags = container::NAMESPACES | if rootless { libc::CLONE_NEWUSER } else { 0 };
+    let flags = container::NAMESPACES | if users.have_namespace() { libc::CLONE_NEWUSER } else { 0 };
     let cloned = sys::clone3(flags, false, v2.as_ref().map(OwnedFd::as_fd));
     let (pid, init) = match cloned.map_err(StartError::kernel("make a process with its own namespaces"))? {
         Cloned::Child => container::live(&birth),
@@ -336,16 +331,21 @@ fn go(
     drop(birth);
 
     let mut door = Door::Process;
-    if rootless {
-        map_user(number)?;
-        door = Door::open(number)?;
-        say(&go_write, container::GO_MAPPED)?;
+    let mut spent = Vec::new();
+    if users.have_namespace() {
+        users::map(number, users)?;
+        if users.are_rootless() {
+            door = Door::open(number)?;
+        }
+        let mapped = users::overlay(number, users, dir, spec)?;
+        say(&go_write, container::GO_MAPPED, mapped.as_ref().map(|it| &it.overlay))?;
+        spent = mapped.map_or_else(Vec::new, |it| it.spent);
     }
     for group in attempt.groups.iter().filter(|group| group.version == 1) {
         let action = format!("place the container in {}", group.path.display());
         group.join(number).map_err(StartError::kernel(action))?;
     }
-    say(&go_write, container::GO_PLACED)?;
+    say(&go_write, container::GO_PLACED, None)?;
     hear(&lines_read, &mut degraded)?;
 
     let started_ms = files::now_ms();
@@ -372,12 +372,13 @@ fn go(
         connector,
         socket,
         descriptors,
-        rootless,
+        users,
+        spent,
         lock,
     })
 }
 
-fn pipe(nonblocking_read: bool) -> Result<(OwnedFd, OwnedFd), StartError> {
+pub(super) fn pipe(nonblocking_read: bool) -> Result<(OwnedFd, OwnedFd), StartError> {
     sys::pipe(nonblocking_read).map_err(StartError::kernel("make a pipe"))
 }
 
@@ -416,7 +417,11 @@ fn make_groups(
     }
     files::write_volatile(dir, files::CGROUPS, &groups).map_err(|error| file_error(&error))?;
     let limited = groups.iter().try_for_each(|group| {
-        group.make().map_err(StartError::kernel(format!("make the control group {}", group.path.display())))
+        // The container looks into it, and is neither us nor, with a user namespace, root.
+        group
+            .make()
+            .and_then(|()| group.open_up())
+            .map_err(StartError::kernel(format!("make the control group {}", group.path.display())))
     });
     match limited.and_then(|()| cgroup::apply(&groups, &spec.limits)) {
         Ok(()) => Ok(groups),
@@ -429,7 +434,7 @@ fn make_groups(
 }
 
 /// What the container shall see at `/sys/fs/cgroup`: its own part, as the host would show its own.
-fn cgroup_mounts(groups: &[Group], rootless: bool) -> Vec<CgroupMount> {
+fn cgroup_mounts(groups: &[Group]) -> Vec<CgroupMount> {
     let v1: Vec<CgroupMount> = groups
         .iter()
         .filter(|group| group.version == 1)
@@ -439,8 +444,7 @@ fn cgroup_mounts(groups: &[Group], rootless: bool) -> Vec<CgroupMount> {
         })
         .collect();
     if !v1.is_empty() {
-        // The kernel lets no user namespace mount v1.
-        return if rootless { Vec::new() } else { v1 };
+        return v1;
     }
     let v2 = groups.iter().find(|group| group.version == 2);
     v2.map(|_| CgroupMount { name: String::new(), kind: "cgroup2", options: String::new() })
@@ -448,30 +452,19 @@ fn cgroup_mounts(groups: &[Group], rootless: bool) -> Vec<CgroupMount> {
         .collect()
 }
 
-/// User 0 of the container is us; it knows nobody else.
-fn map_user(pid: u32) -> Result<(), StartError> {
-    let (uid, gid) = (geteuid(), nix::unistd::getegid());
-    for (file, text) in [
-        ("setgroups", "deny".to_owned()),
-        ("uid_map", format!("0 {uid} 1\n")),
-        ("gid_map", format!("0 {gid} 1\n")),
-    ] {
-        fs::write(format!("/proc/{pid}/{file}"), text)
-            .map_err(StartError::kernel(format!("write the {file} of the container")))?;
-    }
-    Ok(())
-}
-
-fn say(go: &OwnedFd, word: u8) -> Result<(), StartError> {
-    match sys::write(go.as_fd(), &[word]) {
+pub(super) fn say(go: &UnixStream, word: u8, with_it: Option<&OwnedFd>) -> Result<(), StartError> {
+    let with_it: Vec<_> = with_it.iter().map(|it| it.as_fd()).collect();
+    match sys::send_fds(go.as_fd(), &[word], &with_it) {
         // It has given up already, and says why in its lines.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map(drop).map_err(StartError::kernel("speak to the container")),
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            Ok(())
+        }
+        done => done.map_err(StartError::kernel("speak to the container")),
     }
 }
 
 /// Waits until the program was executed, which ends the lines, or for the reason why not.
-fn hear(lines: &OwnedFd, degraded: &mut Vec<String>) -> Result<(), StartError> {
+pub(super) fn hear(lines: &OwnedFd, degraded: &mut Vec<String>) -> Result<(), StartError> {
     let deadline = Instant::now() + BIRTH_WAIT;
     let mut heard = Vec::new();
     loop {

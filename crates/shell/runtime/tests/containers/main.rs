@@ -12,6 +12,7 @@ mod logs;
 mod ports;
 mod programs;
 mod rootless;
+mod users;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ports::CASES,
         programs::CASES,
         rootless::CASES,
+        users::CASES,
     ]
     .concat();
     if words.iter().any(|word| word == "--list") {

@@ -145,6 +145,25 @@ int main(int argc, char **argv) {
         if (f < 0) { perror(argv[2]); return 1; }
         write(f, "x", 1); say("written"); return 0;
     }
+    if (!strcmp(v, "stat")) {
+        for (int i = 2; i < argc; i++) {
+            struct stat s;
+            if (lstat(argv[i], &s)) { perror(argv[i]); return 1; }
+            printf("%s %d:%d %o\n", argv[i], (int)s.st_uid, (int)s.st_gid, s.st_mode & 07777);
+        }
+        return 0;
+    }
+    if (!strcmp(v, "chown")) { if (chown(argv[4], n, atol(argv[3]))) { perror(argv[4]); return 1; } return 0; }
+    if (!strcmp(v, "make")) {
+        // A file and a closed folder, by root and by user 33; then what they look like.
+        close(open("/by-root", O_WRONLY | O_CREAT, 04755)); chmod("/by-root", 04755);
+        mkdir("/closed", 0); close(open("/closed/in", O_WRONLY | O_CREAT, 0600));
+        mkdir("/webs", 0777); chmod("/webs", 0777);
+        close(open("/etc/passwd", O_WRONLY | O_APPEND));
+        if (setgroups(0, 0) || setgid(34) || setuid(33)) { perror("setuid"); return 1; }
+        close(open("/webs/by-web", O_WRONLY | O_CREAT, 0644));
+        say("made"); forever();
+    }
     if (!strcmp(v, "spam")) { for (long i = 0; i < n; i++) printf("line %ld\n", i); return 0; }
     if (!strcmp(v, "streams")) { say("to out"); fprintf(stderr, "to err\n"); printf("no newline"); return 0; }
     if (!strcmp(v, "eat")) {

@@ -35,6 +35,9 @@ pub(super) const SLOT_BYTES: usize = 512;
 /// Bytes of the mark.
 pub(super) const MARK_BYTES: usize = 2 * SLOT_BYTES;
 
+/// Marks of a journal's life: more than a disk can write, and counting on from there never overflows.
+const COMMIT_MAX: u64 = 1 << 62;
+
 const SEGMENT_MAGIC: [u8; 8] = *b"SKRYJRNL";
 const MARK_MAGIC: [u8; 8] = *b"SKRYMARK";
 
@@ -141,7 +144,8 @@ impl Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) cluster: ClusterId,
-    /// Counts the marks: the higher of the two slots is the one that counts.
+    /// Counts the marks: the higher of the two slots is the one that counts. It is also what openings
+    /// are numbered by, so it never goes back.
     pub(super) commit: u64,
     /// The segment that holds the end.
     pub(super) segment: u64,
@@ -172,6 +176,9 @@ impl Mark {
         let mut reader = unseal(bytes, MARK_MAGIC)?;
         let cluster = ClusterId::from_bytes(reader.take());
         let [commit, segment, length, count] = [(); 4].map(|()| reader.u64());
+        if commit > COMMIT_MAX {
+            return Err(Bad::Damaged("its number is out of range"));
+        }
         if commit % 2 != slot {
             return Err(Bad::Damaged("it is in the other slot's place"));
         }
@@ -183,14 +190,15 @@ impl Mark {
         (self.commit % 2) * SLOT_BYTES as u64
     }
 
-    /// The newer of the slots that can be read. One that cannot is what a power cut leaves.
-    pub(super) fn newest(bytes: &[u8; MARK_BYTES]) -> Result<Self, Bad> {
+    /// The newer of the slots that can be read, and whether both can. One that cannot is what a power
+    /// cut leaves, or damage.
+    pub(super) fn newest(bytes: &[u8; MARK_BYTES]) -> Result<(Self, bool), Bad> {
         let (first, second) = bytes.split_at(SLOT_BYTES);
         match (Self::decode(first, 0), Self::decode(second, 1)) {
-            (Ok(a), Ok(b)) => Ok(if a.commit > b.commit { a } else { b }),
+            (Ok(a), Ok(b)) => Ok((if a.commit > b.commit { a } else { b }, true)),
             // A newer release's mark counts even beside one of ours: it is the later.
             (Err(Bad::Newer(version)), _) | (_, Err(Bad::Newer(version))) => Err(Bad::Newer(version)),
-            (Ok(mark), Err(Bad::Damaged(_))) | (Err(Bad::Damaged(_)), Ok(mark)) => Ok(mark),
+            (Ok(mark), Err(Bad::Damaged(_))) | (Err(Bad::Damaged(_)), Ok(mark)) => Ok((mark, false)),
             (Err(Bad::Damaged(_)), Err(Bad::Damaged(_))) => {
                 Err(Bad::Damaged("neither of its slots can be read"))
             }

@@ -4,6 +4,12 @@
 //! segment and syncs it, then writes the next mark and syncs that; only then are they
 //! acknowledged. So whatever a power cut takes lies beyond a mark, and whatever is wrong before
 //! the mark was no power cut. `recover` reads by this rule.
+//!
+//! Marks are numbered, and opening writes one: its number is that of the opening, and what the peer
+//! counts its starts by. The mark is written in place, so that a start needs no room on the disk.
+//! Whoever got a number `n` left `n - 1` or more in the other slot. So where one slot cannot be read,
+//! all numbers given out are at most one above the one that can, and both slots are written anew
+//! beyond that.
 
 mod format;
 mod recover;
@@ -14,9 +20,7 @@ use std::sync::Arc;
 
 use model::ClusterId;
 
-use self::format::{
-    Chain, HEADER_BYTES, Header, Mark, RECORD_HEAD_BYTES, SLOT_BYTES, chain_after, encode_record,
-};
+use self::format::{Chain, HEADER_BYTES, Header, Mark, RECORD_HEAD_BYTES, chain_after, encode_record};
 use crate::atomic::{parent, temporary};
 use crate::fs::{Disk, Fs, FsFile, is_disk_full};
 
@@ -44,7 +48,7 @@ const _: fn() = || {
 /// Why the journal could not be opened or written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// There is no journal. `DataDir::create` makes one, so it was taken away.
+    /// There is no journal. A prepared folder has one, so it was taken away.
     #[error("there is no journal at `{}`", dir.display())]
     Missing {
         /// Its folder.
@@ -169,6 +173,8 @@ pub struct Journal {
     mark: Box<dyn FsFile>,
     /// The number of the last mark.
     commit: u64,
+    opening: u64,
+    mended: bool,
     end: End,
     poisoned: bool,
 }
@@ -186,18 +192,16 @@ impl Journal {
         fs.create_dir(&draft).map_err(io_error("create", &draft))?;
         let header = Header { cluster, segment: 1, first_seq: 0, chain: Chain::default() };
         write_new(fs, &segment_path(&draft, 1), &header.encode())?;
-        let mark = Mark {
+        let mark = |commit| Mark {
             cluster,
-            commit: 0,
+            commit,
             segment: 1,
             length: HEADER_BYTES as u64,
             count: 0,
             chain: Chain::default(),
         };
-        // The second slot is room that later marks need not ask the disk for.
-        let mut slots = mark.encode();
-        slots.resize(2 * SLOT_BYTES, 0);
-        write_new(fs, &draft.join(MARK), &slots)?;
+        // Both slots: an unreadable one is told as such, and later marks need not ask for room.
+        write_new(fs, &draft.join(MARK), &[mark(0).encode(), mark(1).encode()].concat())?;
         fs.sync_dir(&draft).map_err(io_error("sync", &draft))?;
         fs.rename(&draft, dir).map_err(io_error("create", dir))?;
         fs.sync_dir(parent(dir)).map_err(io_error("sync", parent(dir)))
@@ -224,11 +228,20 @@ impl Journal {
             log: found.log,
             mark: found.mark_file,
             commit: found.commit,
+            opening: 0,
+            mended: !found.whole,
             end: found.end,
             poisoned: false,
         };
+        if journal.mended {
+            // The slot that cannot be read may have held one more, and that may have been given out.
+            // Three more is beyond it and goes into that very slot, not over the one that is left.
+            journal.commit += 2;
+            journal.write_mark(found.end)?;
+        }
         // What was found beyond the mark counts from here on.
         journal.write_mark(found.end)?;
+        journal.opening = journal.commit;
         Ok((journal, recovered))
     }
 
@@ -250,6 +263,18 @@ impl Journal {
         result
     }
 
+    /// The number of this opening: on disk, and higher than that of every opening before, also after
+    /// damage that [`Journal::open`] has mended. The peer counts its starts by it.
+    pub fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    /// Whether one of the mark's two slots could not be read and was written anew: a power cut does
+    /// that, and so does damage. Nothing acknowledged is lost by it.
+    pub fn is_mended(&self) -> bool {
+        self.mended
+    }
+
     /// Records in the journal.
     pub fn count(&self) -> u64 {
         self.end.count
@@ -260,19 +285,17 @@ impl Journal {
         self.end.sealed + self.end.length
     }
 
-    /// How many records the journal at `dir` holds, whatever its cluster.
-    pub(crate) fn peek(dir: &Path) -> Result<u64, JournalError> {
-        recover::acknowledged(&Disk, dir)
-    }
-
-    /// Removes a journal that holds no records.
-    pub(crate) fn remove_empty(dir: &Path) -> Result<(), JournalError> {
+    /// Removes the journal at `dir`, if there is one.
+    pub(crate) fn remove_with(fs: &dyn Fs, dir: &Path) -> Result<(), JournalError> {
         let draft = temporary(dir);
-        remove_dir_of_files(&Disk, &draft)?;
+        remove_dir_of_files(fs, &draft)?;
+        if !fs.is_there(dir).map_err(io_error("look for", dir))? {
+            return Ok(());
+        }
         // First out of its place at once, so that no half of it is ever taken for a journal.
-        Disk.rename(dir, &draft).map_err(io_error("remove", dir))?;
-        Disk.sync_dir(parent(dir)).map_err(io_error("sync", parent(dir)))?;
-        remove_dir_of_files(&Disk, &draft)
+        fs.rename(dir, &draft).map_err(io_error("remove", dir))?;
+        fs.sync_dir(parent(dir)).map_err(io_error("sync", parent(dir)))?;
+        remove_dir_of_files(fs, &draft)
     }
 
     fn append_checked(&mut self, records: &[&[u8]], bytes_max: usize) -> Result<(), JournalError> {

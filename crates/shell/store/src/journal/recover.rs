@@ -22,12 +22,9 @@ pub(super) struct Found {
     pub(super) log: Box<dyn FsFile>,
     pub(super) mark_file: Box<dyn FsFile>,
     pub(super) commit: u64,
+    /// Whether both slots of the mark could be read.
+    pub(super) whole: bool,
     pub(super) end: End,
-}
-
-/// How many records are acknowledged, by the mark alone.
-pub(super) fn acknowledged(fs: &dyn Fs, dir: &Path) -> Result<u64, JournalError> {
-    Ok(read_mark(fs, dir)?.1.count)
 }
 
 pub(super) fn recover(
@@ -35,7 +32,7 @@ pub(super) fn recover(
     dir: &Path,
     cluster: ClusterId,
 ) -> Result<(Found, Recovered), JournalError> {
-    let (mark_file, mark) = read_mark(fs, dir)?;
+    let (mark_file, mark, whole) = read_mark(fs, dir)?;
     if mark.cluster != cluster {
         return Err(JournalError::OtherCluster {
             file: dir.join(MARK),
@@ -58,10 +55,10 @@ pub(super) fn recover(
     }
     // The last segment's name may not be synced yet, nor the removal of drafts need be.
     fs.sync_dir(dir).map_err(io_error("sync", dir))?;
-    Ok((Found { log, mark_file, commit: mark.commit, end: scan.end }, scan.recovered))
+    Ok((Found { log, mark_file, commit: mark.commit, whole, end: scan.end }, scan.recovered))
 }
 
-fn read_mark(fs: &dyn Fs, dir: &Path) -> Result<(Box<dyn FsFile>, Mark), JournalError> {
+fn read_mark(fs: &dyn Fs, dir: &Path) -> Result<(Box<dyn FsFile>, Mark, bool), JournalError> {
     let path = dir.join(MARK);
     let damaged =
         |what: &str| JournalError::Corrupted { file: path.clone(), offset: 0, what: what.to_owned() };
@@ -89,7 +86,7 @@ fn read_mark(fs: &dyn Fs, dir: &Path) -> Result<(Box<dyn FsFile>, Mark), Journal
         return Err(damaged(&format!("it has {length} bytes instead of {MARK_BYTES}")));
     }
     match Mark::newest(&bytes) {
-        Ok(mark) => Ok((file, mark)),
+        Ok((mark, whole)) => Ok((file, mark, whole)),
         Err(Bad::Newer(found)) => Err(JournalError::Newer { file: path, found }),
         Err(Bad::Damaged(what)) => Err(damaged(what)),
     }

@@ -7,7 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use store::fs::{Fs, FsFile};
+use store::fs::{Content, Fs, FsFile};
+use store::{Lock, LockError};
 
 /// What becomes of pending writes when the power is cut.
 #[derive(Clone, Copy, Debug)]
@@ -243,7 +244,7 @@ impl PowerDisk {
         if Self::begin(&mut world)? { f(&mut world) } else { Err(io::Error::other("the power failed")) }
     }
 
-    fn read<T>(&self, f: impl FnOnce(&World) -> io::Result<T>) -> io::Result<T> {
+    fn look<T>(&self, f: impl FnOnce(&World) -> io::Result<T>) -> io::Result<T> {
         let world = self.lock();
         if world.off { Err(io::Error::other("the power is off")) } else { f(&world) }
     }
@@ -309,8 +310,32 @@ fn name(path: &Path) -> String {
 }
 
 impl Fs for PowerDisk {
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        self.look(|world| Ok(world.find(path).is_ok()))
+    }
+
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Content> {
+        let bytes = self.look(|world| match &world.inodes[world.find(path)?] {
+            Inode::File { current, .. } => Ok(current.clone()),
+            Inode::Dir { .. } => Err(io::ErrorKind::IsADirectory.into()),
+        })?;
+        assert!(bytes.len() as u64 <= bytes_max);
+        Ok(Content { bytes, mode: 0o600 })
+    }
+
+    fn protect(&self, _: &Path) -> io::Result<()> {
+        self.change(|_| Ok(()))
+    }
+
+    /// Nobody else is there.
+    fn lock(&self, _: &Path, path: &Path) -> Result<Lock, LockError> {
+        let made = if self.is_there(path).unwrap_or(true) { Ok(()) } else { self.create(path).map(drop) };
+        made.map_err(|source| LockError::Io { path: path.to_owned(), source })?;
+        Ok(Lock::new(()))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        let inode = self.read(|world| world.find(path))?;
+        let inode = self.look(|world| world.find(path))?;
         Ok(Box::new(PowerFile { disk: self.clone(), inode, path: path.to_owned() }))
     }
 
@@ -336,7 +361,7 @@ impl Fs for PowerDisk {
     }
 
     fn names(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.read(|world| match &world.inodes[world.find(dir)?] {
+        self.look(|world| match &world.inodes[world.find(dir)?] {
             Inode::Dir { current, .. } => Ok(current.keys().cloned().collect()),
             Inode::File { .. } => Err(io::ErrorKind::NotADirectory.into()),
         })
@@ -393,7 +418,7 @@ impl PowerFile {
     }
 
     fn with_content<T>(&self, f: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
-        self.disk.read(|world| match &world.inodes[self.inode] {
+        self.disk.look(|world| match &world.inodes[self.inode] {
             Inode::File { current, .. } => Ok(f(current)),
             Inode::Dir { .. } => panic!("{} is a folder", self.path.display()),
         })

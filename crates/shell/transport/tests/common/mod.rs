@@ -21,12 +21,19 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub struct Roster {
     out: Mutex<BTreeSet<[u8; 32]>>,
+    former: Mutex<BTreeSet<NodeId>>,
     closed: AtomicBool,
 }
 
 impl Roster {
     pub fn put_out(&self, key: [u8; 32]) {
         self.out.lock().unwrap().insert(key);
+    }
+
+    /// Removes a node: it is out, and known to have been in.
+    pub fn remove(&self, node: NodeId) {
+        self.former.lock().unwrap().insert(node);
+        self.put_out(*node.as_bytes());
     }
 
     pub fn close_joining(&self) {
@@ -41,6 +48,10 @@ impl Roster {
 impl Gate for Roster {
     fn node_allowed(&self, node: &NodeId) -> bool {
         self.has(node.as_bytes())
+    }
+
+    fn node_former(&self, node: &NodeId) -> bool {
+        self.former.lock().unwrap().contains(node)
     }
 
     fn user_allowed(&self, user: &UserId) -> bool {

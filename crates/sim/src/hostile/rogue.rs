@@ -1,15 +1,15 @@
-//! A member with a valid key that follows no rule: it replays, mutates, lies and floods, with the types
-//! of the wire and with real traffic for material. What it signs with its key alone it may say; it has
-//! no user's key, so it can make no event.
+//! A member that follows no rule: it replays, mutates, lies and floods, with the types of the wire and
+//! with real traffic for material. What its own key signs others must believe of it; what it says of
+//! others in their name is refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use model::{
     Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, DocId, EventId, Name, NodeId,
-    NodeRecord, RecordVersion,
+    NodeRecord, RecordVersion, SignedRecord,
 };
-use node::Input;
+use node::{Input, sign_record};
 use rand::RngExt;
 use wire::{Message, Position};
 
@@ -19,36 +19,33 @@ use crate::world::{Cluster, Happening};
 /// Messages and datagrams that it keeps for later use.
 const KEPT_MAX: usize = 64;
 
-/// What it knows.
+/// What it has overheard.
 #[derive(Debug, Default)]
-pub(crate) struct Hostile {
+pub(crate) struct Rogue {
     messages: VecDeque<Message>,
     datagrams: VecDeque<Vec<u8>>,
-    /// Whether it also speaks for others: records are not signed by their nodes.
-    forges: bool,
 }
 
 impl Cluster {
-    /// Somebody has taken over a node: its containers are gone, its key speaks from here on.
-    pub fn take_over(&mut self, host: usize, forges: bool) {
+    /// In the place of a peer there is a rogue with its key: the node's containers are gone.
+    pub fn goes_rogue(&mut self, host: usize) {
         if self.hosts[host].state != HostState::PowerOff {
             self.power_off(host);
         }
-        self.tell(format!("n{} is hostile from here on", host + 1));
+        self.tell(format!("n{} goes rogue", host + 1));
         let all = self.hosts.iter().map(|it| it.id).collect();
         let it = &mut self.hosts[host];
         it.life += 1;
         it.state = HostState::Up;
         it.allowed = all;
-        it.hostile = Some(Box::new(Hostile { forges, ..Hostile::default() }));
+        it.rogue = Some(Box::default());
         self.check.lied_to = true;
-        self.check.forges = forges;
         self.at(Duration::ZERO, host, Happening::Mischief);
     }
 
     /// What comes to it is material.
     pub(crate) fn overhears(&mut self, host: usize, input: Input) {
-        let Some(it) = &mut self.hosts[host].hostile else { return };
+        let Some(it) = &mut self.hosts[host].rogue else { return };
         match input {
             Input::Received { message, .. } => {
                 it.messages.push_back(message);
@@ -72,7 +69,7 @@ impl Cluster {
         self.at(pause, host, Happening::Mischief);
         let victim = self.rng.random_range(0..self.hosts.len());
         let to = self.hosts[victim].id;
-        if victim == host || self.hosts[victim].hostile.is_some() {
+        if victim == host || self.hosts[victim].rogue.is_some() {
             return;
         }
         if !self.hosts[host].links.contains_key(&to) {
@@ -150,14 +147,13 @@ impl Cluster {
     }
 
     fn bad_datagram(&mut self, host: usize) -> Vec<u8> {
-        let kept = self.hosts[host].hostile.as_ref().map_or(0, |it| it.datagrams.len());
+        let kept = self.hosts[host].rogue.as_ref().map_or(0, |it| it.datagrams.len());
         let how = self.rng.random_range(0..3);
         if kept == 0 || how == 0 {
             return self.some_bytes(1_200);
         }
         let at = self.rng.random_range(0..kept);
-        let mut bytes =
-            self.hosts[host].hostile.as_ref().map_or_else(Vec::new, |it| it.datagrams[at].clone());
+        let mut bytes = self.hosts[host].rogue.as_ref().map_or_else(Vec::new, |it| it.datagrams[at].clone());
         if how == 1 {
             self.mutate(&mut bytes);
         }
@@ -165,13 +161,13 @@ impl Cluster {
     }
 
     fn bad_message(&mut self, host: usize) -> Message {
-        let kept = self.hosts[host].hostile.as_ref().map_or(0, |it| it.messages.len());
+        let kept = self.hosts[host].rogue.as_ref().map_or(0, |it| it.messages.len());
         let how = self.rng.random_range(0..12);
         if kept > 0 && how < 4 {
             let at = self.rng.random_range(0..kept);
-            let it = self.hosts[host].hostile.as_ref();
+            let it = self.hosts[host].rogue.as_ref();
             let message = it.map_or(Message::Want { ids: Vec::new() }, |it| it.messages[at].clone());
-            return if how < 2 { self.may_say(host, message) } else { self.mutated(host, message) };
+            return if how < 2 { message } else { self.mutated(message) };
         }
         match how {
             4 => Message::Want { ids: self.some_ids() },
@@ -187,10 +183,7 @@ impl Cluster {
                 Message::Positions { positions, full: self.rng.random_range(0..2) == 0 }
             }
             7 => Message::Events { events: self.bad_events(), more: self.rng.random_range(0..2) == 0 },
-            8 => {
-                let record = self.bad_record(host);
-                Message::Records { records: vec![record] }
-            }
+            8 => Message::Records { records: self.bad_record(host).into_iter().collect() },
             9 => {
                 let ids: Vec<NodeId> = self.hosts.iter().map(|it| it.id).collect();
                 let versions = ids
@@ -232,9 +225,10 @@ impl Cluster {
         events
     }
 
-    /// A record with any numbers, which claims what others run and confirms that they may stop.
-    fn bad_record(&mut self, host: usize) -> NodeRecord {
-        let forges = self.hosts[host].hostile.as_ref().is_some_and(|it| it.forges);
+    /// A record with any numbers, of itself or of another, signed with its own key. It claims what others
+    /// run and confirms that they may stop. `None` where it is too large to be sent.
+    fn bad_record(&mut self, host: usize) -> Option<SignedRecord> {
+        let forges = self.rng.random_range(0..3) == 0;
         let of = if forges { self.rng.random_range(0..self.hosts.len()) } else { host };
         let running: Vec<(ContainerId, node::Claim)> = (0..self.hosts.len())
             .flat_map(|it| self.running(it).map(|(id, it)| (*id, it.claim.clone())).collect::<Vec<_>>())
@@ -259,7 +253,7 @@ impl Cluster {
                 confirms: vec![id],
             });
         }
-        NodeRecord {
+        let record = NodeRecord {
             node: self.hosts[of].id,
             version: RecordVersion { generation: self.some_number(), count: self.some_number() },
             name: crate::author::name("liar"),
@@ -273,25 +267,13 @@ impl Cluster {
             images: Vec::new(),
             heads: BTreeMap::from([(self.some_doc(), self.some_ids())]),
             event_version: u16::MAX,
-        }
+        };
+        sign_record(&self.hosts[host].signer, self.identity, &record).ok()
     }
 
-    fn mutated(&mut self, host: usize, message: Message) -> Message {
+    fn mutated(&mut self, message: Message) -> Message {
         let Ok(mut frame) = wire::encode(&message) else { return message };
         self.mutate(&mut frame);
-        let mutated = wire::decode(&frame).unwrap_or(message);
-        self.may_say(host, mutated)
-    }
-
-    /// One that does not forge leaves the records of others as it heard them.
-    fn may_say(&self, host: usize, message: Message) -> Message {
-        let forges = self.hosts[host].hostile.as_ref().is_some_and(|it| it.forges);
-        match message {
-            Message::Records { mut records } if !forges => {
-                records.retain(|record| record.node == self.hosts[host].id);
-                Message::Records { records }
-            }
-            other => other,
-        }
+        wire::decode(&frame).unwrap_or(message)
     }
 }

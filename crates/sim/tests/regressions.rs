@@ -1,0 +1,69 @@
+//! Faults of our own that were found and mended: each test fails without its mend.
+
+use std::time::Duration;
+
+use sim::{Cluster, Settings, Spec};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// `nodes` that know each other and are at rest.
+fn at_rest(nodes: usize) -> Cluster {
+    let mut cluster = Cluster::new(23, nodes, Settings::default());
+    let all: Vec<usize> = (0..nodes).collect();
+    let up = cluster.run_until(10 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
+    assert!(up.is_some(), "the cluster never came up");
+    cluster.run_for(10 * SECOND);
+    cluster
+}
+
+/// Decision 0007. A peer that had caught up with one other took the silence of the third, which was
+/// starting as well, for its running nothing, and started copies of all that the third still ran.
+#[test]
+fn peers_that_are_killed_and_started_together_start_nothing_that_still_runs() {
+    for late in [0, 50, 200, 600, 1_200] {
+        let mut cluster = at_rest(3);
+        cluster.apply(0, "web", &Spec::new(9));
+        let runs = cluster.run_until(5 * SECOND, |it| it.runs_once(&[0, 1, 2], "web", 9));
+        assert!(runs.is_some(), "web does not run");
+        cluster.run_for(5 * SECOND);
+        let before = cluster.processes();
+        for host in 0..3 {
+            cluster.stop_peer(host);
+        }
+        cluster.run_for(3 * SECOND);
+        cluster.start(0);
+        cluster.start(1);
+        cluster.run_for(Duration::from_millis(late));
+        cluster.start(2);
+        cluster.run_for(20 * SECOND);
+        assert_eq!(
+            cluster.processes(),
+            before,
+            "the last peer {late} ms late:\n{}",
+            cluster.trace().join("\n")
+        );
+    }
+}
+
+/// Each event moves the heads of every member. Told at once by all to all, one event of a cluster of
+/// 30 was some thousands of messages.
+#[test]
+fn one_event_does_not_make_every_member_tell_all_others_of_its_heads_at_once() {
+    /// Messages to carry one event to 30 peers: 5 from each, each answered when it is on disk, and as
+    /// much again for exchanges that happen to fall into the second.
+    const FRAMES_MAX: u64 = 30 * 5 * 2 * 2;
+
+    let mut cluster = at_rest(30);
+    let idle = {
+        let before = cluster.frames;
+        cluster.run_for(SECOND);
+        cluster.frames - before
+    };
+    let before = cluster.frames;
+    cluster.apply(0, "web", &Spec::new(0));
+    cluster.run_for(SECOND);
+    let all: Vec<usize> = (0..30).collect();
+    assert!(cluster.same_heads(&all), "the event is not everywhere after a second");
+    let sent = (cluster.frames - before).saturating_sub(idle);
+    assert!(sent <= FRAMES_MAX, "{sent} messages beyond the {idle} of an idle second");
+}
