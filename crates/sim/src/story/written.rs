@@ -233,9 +233,51 @@ fn said(action: &Action, off: &[bool]) -> Vec<String> {
         }
         Action::DiskFull(host, true) => format!("disk_full = [{}]", node(*host)),
         Action::DiskFull(host, false) => format!("disk_free = [{}]", node(*host)),
-        other => format!("# {other:?}"),
+        other => format!("# {}", without_form(other)),
     };
     vec![one]
+}
+
+/// What scenarios have no words for, in those of the trace.
+fn without_form(action: &Action) -> String {
+    let n = |host: &usize| format!("n{}", host + 1);
+    match action {
+        Action::Retry(host) => format!("the last event is handed in again through {}", n(host)),
+        Action::StartAll => "everything that is off is started".to_owned(),
+        Action::Undo(user, host, of) => {
+            format!("{} undoes the last change of {of} through {}", user.name(), n(host))
+        }
+        Action::Bad(user, host, of, bad) => {
+            format!("{} hands in something bad about {of} through {}: {bad:?}", user.name(), n(host))
+        }
+        Action::Join(host) => format!("a new machine joins through {}", n(host)),
+        Action::Clog(from, to, span) => format!("{} -> {} is clogged for {span:?}", n(from), n(to)),
+        Action::Flap(pairs, half, lasts) => {
+            let pairs: Vec<String> = pairs.iter().map(|(a, b)| format!("{}->{}", n(a), n(b))).collect();
+            format!("{} come and go every {half:?} for {lasts:?}", pairs.join(" "))
+        }
+        Action::Lossy(from, to, loss) => format!("{} -> {} loses {loss} of 1,000", n(from), n(to)),
+        Action::DieAfter(host, effects, death, back) => {
+            let back = back.map_or_else(String::new, |after| format!(", and is back after {after:?}"));
+            format!("{} dies after {effects} effects, by {death:?}{back}", n(host))
+        }
+        Action::Pause(host, span) => format!("{}'s peer stands still for {span:?}", n(host)),
+        Action::Again(host) => format!("{}'s peer is killed and started at once", n(host)),
+        Action::Room(host, records) => format!("{}'s disk has room for {records} records", n(host)),
+        Action::BackUp(host) => format!("{}'s disk is backed up", n(host)),
+        Action::Restore(host) => format!("{}'s disk is the one of the backup again", n(host)),
+        Action::Clone(host) => format!("{}'s disk is copied into a second machine", n(host)),
+        Action::StepClock(host, by_ms) => format!("{}'s clock is stepped by {by_ms} ms", n(host)),
+        Action::Drift(host, ppm) => format!("{}'s clock drifts by {ppm} ppm", n(host)),
+        Action::StopClock(host, true) => format!("{}'s clock stands", n(host)),
+        Action::StopClock(host, false) => format!("{}'s clock goes again", n(host)),
+        Action::NoPids(host, true) => format!("{} has no process left", n(host)),
+        Action::NoPids(host, false) => format!("{} has processes again", n(host)),
+        Action::SlowStarts(host, start) => format!("containers take {start:?} to start on {}", n(host)),
+        Action::Crash(_) => "some program ends with code 3".to_owned(),
+        Action::Oom(_) => "some program is killed for want of memory".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 #[cfg(test)]
