@@ -169,7 +169,10 @@ impl Cluster {
 
     fn hold_to_capacity(&mut self, host: usize) {
         let used = self.used(host);
-        let has = self.hosts[host].node.as_ref().map_or(self.hosts[host].machine.capacity, |it| it.config().capacity);
+        let has = self.hosts[host]
+            .node
+            .as_ref()
+            .map_or(self.hosts[host].machine.capacity, |it| it.config().capacity);
         if !has.holds(&used) {
             self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }

@@ -18,9 +18,11 @@ use model::{ClusterId, NodeRecord, Signature, SignedRecord};
 /// What is signed in front of a record, so that no other signature can pass for one.
 const RECORD_CONTEXT: &[u8] = b"skerry-record-v1\0";
 
+type Sign = dyn Fn(&[u8]) -> [u8; Signature::BYTES] + Send + Sync;
+
 /// Signs with a node's key, the same bytes always alike, as Ed25519 does.
 #[derive(Clone)]
-pub struct Signer(Arc<dyn Fn(&[u8]) -> [u8; Signature::BYTES] + Send + Sync>);
+pub struct Signer(Arc<Sign>);
 
 impl Signer {
     /// What signs with the node's key.
