@@ -337,18 +337,25 @@ fn a_client_with_a_key_that_sends_rubbish_over_the_mesh_is_told_so() {
                 assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
             }
             connection.close().await;
-            // A joiner without a token that anybody made.
+            // A joiner without a token that anybody made, and one that speaks in another way.
             let stranger = KeyPair::from_seed([77; 32]);
-            let connection =
-                transport::dial(&node.address, &stranger, transport::ALPN_JOIN, Expect::Any, LIMIT)
-                    .await
-                    .unwrap();
-            let (mut send, mut recv) = connection.open_bi().await.unwrap();
-            send.write_all(&[1]).await.unwrap();
-            let answer = recv.read_to_end(10_000).await.unwrap();
-            assert_eq!(answer[0], b'n');
-            assert!(String::from_utf8_lossy(&answer[5..]).starts_with("this token is not known here"));
-            connection.close().await;
+            let unproven = [&[2][..], &[0; 32 + 64]].concat();
+            for (says, hears) in [
+                (&unproven[..], "this token is not known here"),
+                (&[1][..], "this peer and the machine that joins are of different releases"),
+            ] {
+                let connection =
+                    transport::dial(&node.address, &stranger, transport::ALPN_JOIN, Expect::Any, LIMIT)
+                        .await
+                        .unwrap();
+                let (mut send, mut recv) = connection.open_bi().await.unwrap();
+                send.write_all(says).await.unwrap();
+                let answer = recv.read_to_end(10_000).await.unwrap();
+                assert_eq!(answer[0], b'n');
+                let words = String::from_utf8_lossy(&answer[5..]);
+                assert!(words.starts_with(hears), "{words}");
+                connection.close().await;
+            }
         });
     });
 }

@@ -71,7 +71,13 @@ pub(crate) async fn talk(
     token: [u8; 32],
     mut io: impl AsyncRead + AsyncWrite + Unpin,
 ) -> Result<(), TalkError> {
-    let joiner = soon(joining::await_ask(&mut io)).await?;
+    let joiner = match soon(joining::await_ask(&mut io)).await {
+        Err(TalkError::Unexpected { .. }) => {
+            return end(&mut io, "this peer and the machine that joins are of different releases of skerry")
+                .await;
+        }
+        asked => asked?,
+    };
     let id = TokenId::from_bytes(token);
     let asked = peer.mind.query(move |node| answer(node, id, &joiner, wall_ms())).await;
     let log = match asked {

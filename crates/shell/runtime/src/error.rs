@@ -156,6 +156,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether the disk, or the share of it that may be used, was full.
+    pub fn is_for_want_of_room(&self) -> bool {
+        let source = std::error::Error::source(self).and_then(|it| it.downcast_ref::<Errno>());
+        source.is_some_and(|errno| [libc::ENOSPC, libc::EDQUOT].contains(&errno.0))
+    }
+}
+
+impl StartError {
     /// For `map_err`: names what was tried; lack of permission is told apart.
     pub(crate) fn kernel<E: Into<Errno>>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
         let action = action.into();

@@ -130,6 +130,9 @@ impl Runtime {
                 end(&mut child);
                 match heard {
                     Ok(Report::Possible) => return UserNamespaces::Used,
+                    // A full disk says nothing of the kernel, and must not cost a wall: a container that
+                    // then can have none does not start.
+                    Ok(Report::Failed(error)) if error.is_for_want_of_room() => return UserNamespaces::Used,
                     Ok(Report::Failed(error)) => {
                         let cause = std::error::Error::source(&error);
                         cause.map_or(error.to_string(), |cause| format!("{error}: {cause}"))

@@ -22,19 +22,20 @@ pub(crate) fn run(args: &PeerArgs) -> Result<(), CliError> {
         None => default_dir()?,
     };
     tracing_to_stderr();
-    ::peer::run(&dir).map_err(|error| match error {
-        ::peer::RunError::Removed { .. } => CliError::from_error("removed", &error)
-            .hint(format!(
-                "its key is never let in again: delete {}, and `skerry join TOKEN` makes this machine a new node",
-                dir.display()
-            ))
-            .exit(Exit::Removed),
-        _ => {
-            let said = CliError::from_error("peer", &error);
-            match error.hint() {
-                Some(hint) => said.hint(hint),
-                None => said,
-            }
+    ::peer::run(&dir).map_err(|error| {
+        if let ::peer::RunError::Removed { .. } = error {
+            return CliError::from_error("removed", &error)
+                .hint(format!(
+                    "its key is never let in again: delete {}, and `skerry join TOKEN` makes this machine a new \
+                     node",
+                    dir.display()
+                ))
+                .exit(Exit::Removed);
+        }
+        let said = CliError::from_error("peer", &error);
+        match error.hint() {
+            Some(hint) => said.hint(hint),
+            None => said,
         }
     })
 }
