@@ -180,20 +180,20 @@ impl Author {
 
     /// An event that changes deployments, as of what `documents` know.
     pub fn change(&mut self, documents: &Documents, verb: Verb, edits: Vec<Edit>, time_ms: i64) -> Vec<u8> {
-        self.change_in(&Name::default_namespace(), documents, verb, edits, time_ms)
+        let change = Change { verb, undoes: None, edits };
+        self.change_in(&Name::default_namespace(), documents, change, time_ms)
     }
 
-    /// The same in any namespace.
+    /// The same in any namespace, and with what it takes back.
     fn change_in(
         &mut self,
         namespace: &Name,
         documents: &Documents,
-        verb: Verb,
-        edits: Vec<Edit>,
+        change: Change,
         time_ms: i64,
     ) -> Vec<u8> {
         let doc = DocId::Namespace(namespace.clone());
-        let kind = Kind::Change(Change { verb, undoes: None, edits });
+        let kind = Kind::Change(change);
         let mut body = self.body(documents.cluster(), doc.clone(), kind, time_ms);
         body.auth = documents.heads(&DocId::Cluster);
         body.deps = documents.heads(&doc);
@@ -203,7 +203,8 @@ impl Author {
     /// Creates a whole deployment in its namespace; its incarnation is the event.
     pub fn create(&mut self, documents: &Documents, deployment: &model::Deployment, time_ms: i64) -> Vec<u8> {
         let edit = Edit::Create(Create { name: deployment.name.clone(), groups: deployment.to_groups() });
-        self.change_in(&deployment.namespace, documents, Verb::Apply, vec![edit], time_ms)
+        let change = Change { verb: Verb::Apply, undoes: None, edits: vec![edit] };
+        self.change_in(&deployment.namespace, documents, change, time_ms)
     }
 
     /// Creates the deployment, or sets the groups in which it differs; `None` where it differs in none.
@@ -245,6 +246,55 @@ impl Author {
         let restart = RestartGroup { policy, token: format!("{}-{}", self.public()[0], self.nonces) };
         let json = serde_json::to_string(&restart).expect("a group is a map with text keys");
         self.set(documents, of, "restart", &json, time_ms)
+    }
+
+    /// Takes back the last change of a deployment, as the CLI's `undo` does; `None` where there is
+    /// nothing to take back, or no value to put back.
+    pub fn undo(&mut self, documents: &Documents, of: &str, time_ms: i64) -> Option<Vec<u8>> {
+        let (namespace, of) = (Name::default_namespace(), name(of));
+        let history = documents.history(&DocId::Namespace(namespace.clone()), Some(&of));
+        let last = history.last()?;
+        let did = last.summary.iter().rfind(|it| it.name == of)?;
+        let now = documents.get(&namespace, &of);
+        let edit = match (did.action, now) {
+            (document::Action::Create, Some(view)) if view.incarnation == did.incarnation => {
+                Edit::Delete(Delete { name: of, incarnation: view.incarnation })
+            }
+            (document::Action::Delete, None) => {
+                let mut groups = BTreeMap::new();
+                let before = history.iter().flat_map(|it| &it.summary).filter(|it| it.name == of);
+                for change in before.filter(|it| it.incarnation == did.incarnation).flat_map(|it| &it.groups)
+                {
+                    groups.insert(change.group.clone(), change.after.clone());
+                }
+                (!groups.is_empty()).then_some(Edit::Create(Create { name: of, groups }))?
+            }
+            (document::Action::Set, Some(view)) => {
+                let changes = did.groups.iter();
+                let groups: BTreeMap<String, String> =
+                    changes.filter_map(|it| Some((it.group.clone(), it.before.clone()?))).collect();
+                (!groups.is_empty()).then_some(Edit::Set(Set {
+                    name: of,
+                    incarnation: view.incarnation,
+                    groups,
+                }))?
+            }
+            _ => return None,
+        };
+        let change = Change { verb: Verb::Undo, undoes: Some(last.id), edits: vec![edit] };
+        Some(self.change_in(&namespace, documents, change, time_ms))
+    }
+
+    /// Sets a group of an incarnation that is deleted: valid, signed, and without any effect.
+    pub fn set_on_the_deleted(&mut self, documents: &Documents, of: &str, time_ms: i64) -> Option<Vec<u8>> {
+        let (namespace, of) = (Name::default_namespace(), name(of));
+        let history = documents.history(&DocId::Namespace(namespace), Some(&of));
+        let deleted = |it: &&document::EditSummary| it.name == of && it.action == document::Action::Delete;
+        let gone = history.iter().flat_map(|it| &it.summary).find(deleted)?.incarnation;
+        let groups =
+            BTreeMap::from([("replicas".to_owned(), r#"{"count":5,"class":"available"}"#.to_owned())]);
+        let edit = Edit::Set(Set { name: of, incarnation: gone, groups });
+        Some(self.change(documents, Verb::Apply, vec![edit], time_ms))
     }
 
     /// Deletes a deployment that exists.

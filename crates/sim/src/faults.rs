@@ -79,6 +79,7 @@ impl Cluster {
         it.node = Some(node);
         self.changes += 1;
         self.tell(format!("n{} starts", host + 1));
+        self.started(host);
         self.input(host, Input::Woken);
     }
 
@@ -97,6 +98,7 @@ impl Cluster {
     }
 
     fn peer_gone(&mut self, host: usize) {
+        self.disturb();
         self.falls_silent(host);
         let unsynced = self.hosts[host].unsynced_records();
         let kept = self.rng.random_range(0..=unsynced);
@@ -109,12 +111,7 @@ impl Cluster {
     pub fn disk_full(&mut self, host: usize, full: bool) {
         self.tell(format!("n{}'s disk {}", host + 1, if full { "is full" } else { "has room again" }));
         self.hosts[host].disk_full = full;
-    }
-
-    /// Sets a machine's clock off by so much. A box without a battery boots in 1970.
-    pub fn skew_clock(&mut self, host: usize, skew_ms: i64) {
-        self.tell(format!("n{}'s clock is {skew_ms} ms off", host + 1));
-        self.hosts[host].skew_ms = skew_ms;
+        self.hosts[host].disk_room = None;
     }
 
     /// Datagrams lost from now on, in thousandths.
@@ -163,6 +160,7 @@ impl Cluster {
 
     /// Hands an event to a peer, as the CLI does.
     pub fn submit(&mut self, host: usize, event: Vec<u8>) -> CommandId {
+        self.disturb();
         self.commands += 1;
         let command = CommandId(self.commands);
         self.input(host, Input::Submit { command, event, durable: 2 });
@@ -188,6 +186,7 @@ impl Cluster {
             User::Bob => &mut self.bob,
         };
         let event = sign(author, node.documents(), time_ms)?;
+        self.check.signed(&event);
         self.tell(format!("{} through n{}: {what}", user.name(), host + 1));
         Some((self.submit(host, event.clone()), event))
     }
@@ -229,19 +228,6 @@ impl Cluster {
                 author.delete(documents, of, time_ms)
             });
         signed.expect("the deployment is there").0
-    }
-
-    /// Alice removes a node through a peer.
-    ///
-    /// # Panics
-    /// When the peer of that host does not run.
-    pub fn remove_node(&mut self, host: usize, gone: usize) -> CommandId {
-        let what = format!("remove n{}", gone + 1);
-        let gone = self.hosts[gone].id;
-        let signed = self.sign_and_submit(host, User::Alice, &what, |author, documents, time_ms| {
-            Some(author.node_remove(documents, gone, time_ms))
-        });
-        signed.expect("a removal can always be signed").0
     }
 
     /// Says a farewell to a peer in the name of another: true or not.

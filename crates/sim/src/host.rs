@@ -1,9 +1,14 @@
 //! One simulated machine: its peer, its disk, its kernel; what survives which fault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use model::{Capacity, ContainerId, LabelKey, Name, NodeId, Time};
+use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
+
+use crate::hostile::Rogue;
+use crate::trouble::{Backup, Clock, Fate};
+use crate::world::Happening;
 
 /// What state a machine is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,14 +72,36 @@ pub(crate) struct Host {
     pub(crate) starts: u64,
     /// What the journal has synced.
     pub(crate) disk: Vec<Vec<u8>>,
+    /// The same, by id.
+    pub(crate) on_disk: BTreeSet<EventId>,
     /// What it was given and has not synced. Of this a power cut, like the death of the peer, leaves
     /// any beginning.
     pub(crate) unsynced: Vec<(Seq, Vec<Vec<u8>>)>,
     pub(crate) disk_full: bool,
+    /// Records that there is still room for, where that was counted.
+    pub(crate) disk_room: Option<usize>,
+    /// A sync failed: the journal takes nothing more in this life of the peer.
+    pub(crate) disk_failed: bool,
+    /// What that sync was to make last: it may be found at the next start, any beginning of it.
+    pub(crate) uncertain: Vec<Vec<u8>>,
+    /// When the journal is done with what it was given last: it syncs one batch after the other.
+    pub(crate) disk_busy: Time,
+    /// A copy of the whole disk from some earlier day.
+    pub(crate) backup: Option<Backup>,
     pub(crate) kernel: BTreeMap<ContainerId, Container>,
     pub(crate) pids: u32,
-    /// How far this machine's clock is off.
-    pub(crate) skew_ms: i64,
+    pub(crate) clock: Clock,
+    /// How long a container takes to start here, where it differs.
+    pub(crate) start: Option<Duration>,
+    /// The kernel makes no process more: every start fails, here only.
+    pub(crate) no_pids: bool,
+    /// The peer is stopped and hears nothing; what comes for it waits.
+    pub(crate) paused: bool,
+    pub(crate) deferred: Vec<Happening>,
+    /// When the peer will die.
+    pub(crate) fate: Option<Fate>,
+    /// What is there in the place of a peer, where the node's key is in the wrong hands.
+    pub(crate) rogue: Option<Box<Rogue>>,
     /// Peers with a live link, and which of the links that there were.
     pub(crate) links: BTreeMap<NodeId, u64>,
     pub(crate) dialling: BTreeSet<NodeId>,
@@ -99,11 +126,23 @@ impl Host {
             life: 0,
             starts: 0,
             disk: Vec::new(),
+            on_disk: BTreeSet::new(),
             unsynced: Vec::new(),
             disk_full: false,
+            disk_room: None,
+            disk_failed: false,
+            uncertain: Vec::new(),
+            disk_busy: Time::ZERO,
+            backup: None,
             kernel: BTreeMap::new(),
             pids: 100,
-            skew_ms: 0,
+            clock: Clock::default(),
+            start: None,
+            no_pids: false,
+            paused: false,
+            deferred: Vec::new(),
+            fate: None,
+            rogue: None,
             links: BTreeMap::new(),
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),
@@ -120,6 +159,10 @@ impl Host {
         self.links.clear();
         self.dialling.clear();
         self.wake = None;
+        self.paused = false;
+        self.deferred.clear();
+        self.fate = None;
+        self.disk_failed = false;
         for container in self.kernel.values_mut().filter(|container| container.starting) {
             container.starting = false;
             container.exit = Exit { lost: Some("its start was cut off".to_owned()), ..Exit::default() };
@@ -127,15 +170,30 @@ impl Host {
         self.state = HostState::PeerDown;
     }
 
-    /// Records that were given to the journal and are not synced.
+    /// Records that were given to the journal and of which nobody knows whether they are on disk.
     pub(crate) fn unsynced_records(&self) -> usize {
-        self.unsynced.iter().map(|(_, records)| records.len()).sum()
+        let unsynced: usize = self.unsynced.iter().map(|(_, records)| records.len()).sum();
+        self.uncertain.len() + unsynced
     }
 
     /// The first `kept` of them were on disk after all, if there was room; the others are gone.
     pub(crate) fn lose_unsynced(&mut self, kept: usize) {
         let kept = if self.disk_full { 0 } else { kept };
-        let records = std::mem::take(&mut self.unsynced).into_iter().flat_map(|(_, records)| records);
-        self.disk.extend(records.take(kept));
+        let unsynced = std::mem::take(&mut self.unsynced).into_iter().flat_map(|(_, records)| records);
+        let records: Vec<Vec<u8>> = std::mem::take(&mut self.uncertain).into_iter().chain(unsynced).collect();
+        self.write(records.into_iter().take(kept));
+    }
+
+    /// Puts records on disk, for good.
+    pub(crate) fn write(&mut self, records: impl IntoIterator<Item = Vec<u8>>) {
+        for record in records {
+            self.on_disk.insert(document::event::id_of(&record));
+            self.disk.push(record);
+        }
+    }
+
+    /// Whether the peer takes what comes to it.
+    pub(crate) fn hears(&self) -> bool {
+        self.state == HostState::Up && !self.paused
     }
 }

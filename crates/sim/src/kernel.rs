@@ -7,6 +7,7 @@ use node::{Claim, Exit, Input};
 use rand::RngExt;
 
 use crate::host::{Container, HostState};
+use crate::weather::GRACE;
 use crate::world::{Cluster, Happening};
 
 impl Cluster {
@@ -33,7 +34,8 @@ impl Cluster {
             let name = self.name_of_container(container);
             self.violation(&format!("n{} starts {name}, which runs", host + 1));
         }
-        self.at(self.settings.start, host, Happening::Ran(container));
+        let takes = self.hosts[host].start.unwrap_or(self.settings.start);
+        self.at(takes, host, Happening::Ran(container));
         self.hold_to_capacity(host);
     }
 
@@ -43,12 +45,15 @@ impl Cluster {
         let fails = self.settings.start_failures > 0
             && self.rng.random_range(0..1_000) < self.settings.start_failures;
         let it = &mut self.hosts[host];
+        let no_pids = it.no_pids;
         let Some(entry) = it.kernel.get_mut(&container).filter(|entry| entry.starting) else { return };
         entry.starting = false;
-        if fails {
-            let here_only = self.rng.random_range(0..2) == 0;
-            let reason = "the simulator lets it fail".to_owned();
+        if fails || no_pids {
+            let here_only = no_pids || self.rng.random_range(0..2) == 0;
+            let reason = if no_pids { "there is no process left" } else { "the simulator lets it fail" };
+            let reason = reason.to_owned();
             entry.exit = Exit { lost: Some(reason.clone()), ..Exit::default() };
+            self.disturb();
             return self.input(host, Input::StartFailed { container, here_only, reason });
         }
         let pid = it.pids;
@@ -60,12 +65,13 @@ impl Cluster {
         let stop_asked = entry.stop_asked;
         let replica = entry.claim.replica.clone();
         self.count(&replica, true);
+        self.remember_truth(host);
         *self.starts.entry(replica.deployment).or_insert(0) += 1;
         self.life_begins(host, container);
         self.doom(host, container, pid);
         self.input(host, Input::Started { container, pid });
         if stop_asked {
-            let after = self.between(self.settings.stop);
+            let after = self.ends_after();
             self.at(after, host, Happening::Ended { container, pid });
         }
     }
@@ -76,21 +82,19 @@ impl Cluster {
             let replica = &entry.claim.replica;
             let key = (replica.namespace.clone(), replica.deployment.clone());
             entry.stop_asked = true;
-            entry.surplus = it
-                .node
-                .as_ref()
-                .filter(|node| !node.is_removed())
-                .and_then(|node| node.desired().get(&key))
-                .is_some_and(|desired| {
-                    desired.deployment.incarnation == replica.incarnation
-                        && replica.ordinal < desired.deployment.replicas.count
-                });
+            // A machine that was removed stops everything, wanted or not.
+            let member = it.node.as_ref().filter(|node| !node.is_removed());
+            entry.surplus = member.and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
+                desired.deployment.incarnation == replica.incarnation
+                    && replica.ordinal < desired.deployment.replicas.count
+            });
         }
+        self.may_stop(host, container);
         match self.hosts[host].kernel.get(&container) {
             Some(entry) if entry.starting => {}
             Some(Container { pid: Some(pid), .. }) => {
                 let pid = *pid;
-                let after = self.between(self.settings.stop);
+                let after = self.ends_after();
                 self.at(after, host, Happening::Ended { container, pid });
             }
             Some(_) | None => {
@@ -98,6 +102,15 @@ impl Cluster {
                 self.at(Duration::from_millis(1), host, Happening::Input(Input::Exited { container, exit }));
             }
         }
+    }
+
+    /// How long a program takes to end that is asked to now.
+    fn ends_after(&mut self) -> Duration {
+        let deaf = self.settings.odds.deaf;
+        if deaf > 0 && self.rng.random_range(0..1_000) < deaf {
+            return GRACE;
+        }
+        self.between(self.settings.stop)
     }
 
     /// A program that was asked to end does so, if it is still that one.
@@ -114,7 +127,12 @@ impl Cluster {
         }
         entry.exit = exit.clone();
         let (replica, surplus) = (entry.claim.replica.clone(), entry.surplus);
+        if !entry.stop_asked {
+            self.disturb();
+            self.excuse(replica.clone());
+        }
         let left = self.count(&replica, false);
+        self.remember_truth(host);
         self.life_ends(host, container);
         if surplus
             && left == 0
@@ -157,8 +175,10 @@ impl Cluster {
         }
         for (container, replica) in stopped {
             self.count(&replica, false);
+            self.excuse(replica);
             self.life_ends(host, container);
         }
+        self.remember_truth(host);
     }
 
     /// What the containers of a machine use, those that are being made included.

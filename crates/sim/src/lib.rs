@@ -6,12 +6,16 @@
 //!
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
+//! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
+//! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
+//! - `members`: machines that are let in while the cluster runs, and that are removed.
+//! - `hostile`: members with a valid key that lie of the others, or follow no rule at all.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
-//! - `hostile`: a peer that was taken over, and the false records that it sends.
+//! - `check`: what is held against every step of every story.
 //! - `doom`: programs that end by themselves.
 //! - `author`: users who sign events, as the CLI does.
-//! - `join`: machines that are let in while the cluster runs.
 //! - `story`: random stories with every fault, and the checks that each must pass.
+//! - `explore`: every order of small scopes.
 //! - `scenario`: stories that people write, and their transcripts.
 //! - `timeline`: what ran where, from when to when.
 //! - `whatif`: what a cut would do to a cluster that somebody has.
@@ -23,17 +27,21 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod check;
 mod doom;
+pub mod explore;
 mod faults;
 mod host;
 mod hostile;
-mod join;
 mod kernel;
 mod look;
+mod members;
 mod net;
 pub mod scenario;
 pub mod story;
 mod timeline;
+mod trouble;
+mod weather;
 pub mod whatif;
 mod world;
 
@@ -41,4 +49,6 @@ pub use author::{Author, Spec};
 pub use faults::User;
 pub use host::{Container, HostState, Machine};
 pub use timeline::Life;
+pub use trouble::Death;
+pub use weather::Odds;
 pub use world::{Acked, Cluster, Settings};

@@ -50,6 +50,11 @@ impl Cluster {
         &self.acked
     }
 
+    /// Events on a machine's disk.
+    pub fn records_on_disk(&self, host: usize) -> usize {
+        self.hosts[host].disk.len()
+    }
+
     /// What the kernel of a machine runs.
     pub fn running(&self, host: usize) -> impl Iterator<Item = (&ContainerId, &Container)> {
         self.hosts[host].kernel.iter().filter(|(_, container)| container.pid.is_some())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::NodeId;
+use model::{NodeId, Time};
 use node::Input;
 use rand::RngExt;
 use wire::Message;
@@ -27,11 +27,19 @@ pub(crate) struct Wire {
     /// By direction (0 is from the first end): what was sent and has not arrived.
     pub(crate) sent: [BTreeMap<u64, Message>; 2],
     pub(crate) numbers: [u64; 2],
+    /// Since when something does not pass in at least one direction.
+    pub(crate) silent_since: Option<Time>,
+    /// By direction: until when the link is busy with what was sent, where its width is bounded.
+    pub(crate) busy: [Time; 2],
 }
 
 impl Wire {
     fn direction(&self, from: usize) -> usize {
         usize::from(self.ends[0] != from)
+    }
+
+    fn other(&self, host: usize) -> usize {
+        if self.ends[0] == host { self.ends[1] } else { self.ends[0] }
     }
 }
 
@@ -40,21 +48,40 @@ impl Cluster {
         self.between(self.settings.latency)
     }
 
-    /// Whether a packet sent now would arrive.
+    /// Whether a packet sent now would arrive and be heard.
     pub(crate) fn passes(&self, from: usize, to: usize) -> bool {
-        !self.cuts.contains(&(from, to)) && self.hosts[to].state == HostState::Up
+        !self.is_cut(from, to) && self.hosts[to].hears()
     }
 
-    /// Whether a call is answered: packets pass both ways.
-    fn answers(&self, host: usize, peer: NodeId) -> bool {
-        self.index.get(&peer).is_some_and(|to| self.passes(host, *to) && self.passes(*to, host))
+    /// Whether nothing passes from one machine to another, by a cut or by one that comes and goes.
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.contains(&(from, to)) || self.flapped.contains(&(from, to))
     }
 
-    /// Whether a handshake would succeed: the call is answered, and each lets the other in.
-    fn reachable(&self, host: usize, peer: NodeId) -> bool {
-        let Some(&to) = self.index.get(&peer) else { return false };
+    fn passes_both_ways(&self, one: usize, other: usize) -> bool {
+        self.passes(one, other) && self.passes(other, one)
+    }
+
+    /// Whether a call is answered, by whoever is there.
+    fn is_answered(&self, host: usize, peer: NodeId) -> bool {
+        self.holders(peer).any(|to| self.passes_both_ways(host, to))
+    }
+
+    /// Every machine that has this key, or had it before it was set up anew: more than one after a disk
+    /// was cloned.
+    fn holders(&self, peer: NodeId) -> impl Iterator<Item = usize> {
+        let clones = self.clones.iter().filter(move |(id, _)| *id == peer).map(|(_, host)| *host);
+        self.index.get(&peer).copied().into_iter().chain(clones)
+    }
+
+    /// The machines with which a handshake would succeed: they answer, and each lets the other in.
+    fn welcoming(&self, host: usize, peer: NodeId) -> Vec<usize> {
+        self.holders(peer).filter(|to| self.lets_in(host, *to, peer)).collect()
+    }
+
+    fn lets_in(&self, host: usize, to: usize, peer: NodeId) -> bool {
         // A machine that was set up anew proves another key than the one that is dialled.
-        self.answers(host, peer)
+        self.passes_both_ways(host, to)
             && self.hosts[to].id == peer
             && self.hosts[to].allowed.contains(&self.hosts[host].id)
             && self.hosts[host].allowed.contains(&peer)
@@ -62,7 +89,7 @@ impl Cluster {
 
     pub(crate) fn dial(&mut self, host: usize, peer: NodeId) {
         if !self.hosts[host].links.contains_key(&peer) && self.hosts[host].dialling.insert(peer) {
-            let after = if self.answers(host, peer) { self.latency() * 3 } else { self.settings.dial };
+            let after = if self.is_answered(host, peer) { self.latency() * 3 } else { self.settings.dial };
             self.at(after, host, Happening::Dialled(peer));
         }
     }
@@ -72,21 +99,34 @@ impl Cluster {
         if self.hosts[host].links.contains_key(&peer) {
             return; // The other one was quicker: its call was the answer.
         }
-        if !self.reachable(host, peer) {
+        let welcoming = self.welcoming(host, peer);
+        if welcoming.is_empty() {
             self.turned_away(host, peer);
             return self.input(host, Input::ConnectFailed(peer));
         }
-        let (to, me) = (self.index[&peer], self.hosts[host].id);
+        let me = self.hosts[host].id;
+        let at = if welcoming.len() > 1 { self.rng.random_range(0..welcoming.len()) } else { 0 };
+        let to = welcoming[at];
         // The other end may hold a dead link that it has not noticed: the new one takes its place.
         if let Some(old) = self.hosts[to].links.remove(&me) {
-            self.wires.remove(&old);
+            // With two machines of one key the old link may be alive, and another's.
+            if let Some(third) = self.wires.remove(&old).map(|wire| wire.other(to)).filter(|it| *it != host) {
+                let (peer, after) = (self.hosts[to].id, self.latency());
+                self.at(after, third, Happening::Dead { peer, link: old });
+            }
             self.input(to, Input::Disconnected(me));
         }
         self.links_made += 1;
         let link = self.links_made;
         self.hosts[host].links.insert(peer, link);
         self.hosts[to].links.insert(me, link);
-        let wire = Wire { ends: [host, to], sent: Default::default(), numbers: [0, 0] };
+        let wire = Wire {
+            ends: [host, to],
+            sent: Default::default(),
+            numbers: [0, 0],
+            silent_since: None,
+            busy: [Time::ZERO; 2],
+        };
         self.wires.insert(link, wire);
         self.input(host, Input::Connected(peer));
         if self.hosts[to].links.get(&me) == Some(&link) {
@@ -97,18 +137,18 @@ impl Cluster {
     /// A call that came to nothing: a removed node that calls where it is known as such is told so.
     fn turned_away(&mut self, host: usize, peer: NodeId) {
         let me = self.hosts[host].id;
-        if self.answers(host, peer) && self.hosts[host].allowed.contains(&peer) {
-            let to = self.index[&peer];
-            if !self.hosts[to].allowed.contains(&me) && self.hosts[to].former.contains(&me) {
-                self.input(to, Input::FormerMember(me));
-            }
+        let Some(to) = self.holders(peer).find(|to| self.passes_both_ways(host, *to)) else { return };
+        let lets_in = |it: usize, whom: &NodeId| self.hosts[it].allowed.contains(whom);
+        if lets_in(host, &peer) && !lets_in(to, &me) && self.hosts[to].former.contains(&me) {
+            self.input(to, Input::FormerMember(me));
         }
     }
 
     /// What a removed node is told; lost if the way is cut. Nothing that it says is heard.
     pub(crate) fn farewell(&mut self, host: usize, to: NodeId, events: Vec<Vec<u8>>) {
-        let target = self.index[&to];
-        if !events.is_empty() && self.passes(host, target) {
+        // With two machines of one key: to one that hears it.
+        let Some(target) = self.holders(to).find(|target| self.passes(host, *target)) else { return };
+        if !events.is_empty() {
             let (from, after) = (self.hosts[host].id, self.latency() * 2);
             self.at(after, target, Happening::Input(Input::Farewell { from, events }));
         }
@@ -117,8 +157,9 @@ impl Cluster {
     /// This end lets go of a link; whether there was one. The other end hears of it if it can.
     pub(crate) fn hang_up(&mut self, host: usize, peer: NodeId) -> bool {
         let Some(link) = self.hosts[host].links.remove(&peer) else { return false };
-        self.wires.remove(&link);
-        let (to, me) = (self.index[&peer], self.hosts[host].id);
+        let wire = self.wires.remove(&link);
+        let to = wire.map_or_else(|| self.index[&peer], |wire| wire.other(host));
+        let me = self.hosts[host].id;
         let after = if self.passes(host, to) { self.latency() } else { IDLE };
         self.at(after, to, Happening::Dead { peer: me, link });
         true
@@ -130,8 +171,9 @@ impl Cluster {
             self.hosts[host].links.iter().map(|(peer, link)| (*peer, *link)).collect();
         let me = self.hosts[host].id;
         for (peer, link) in links {
-            self.wires.remove(&link);
-            self.at(IDLE, self.index[&peer], Happening::Dead { peer: me, link });
+            let wire = self.wires.remove(&link);
+            let to = wire.map_or_else(|| self.index[&peer], |wire| wire.other(host));
+            self.at(IDLE, to, Happening::Dead { peer: me, link });
         }
     }
 
@@ -140,19 +182,22 @@ impl Cluster {
             return;
         }
         self.hosts[host].links.remove(&peer);
-        if self.wires.remove(&link).is_some() {
-            let me = self.hosts[host].id;
-            let to = self.index[&peer];
+        if let Some(wire) = self.wires.remove(&link) {
+            let (me, to) = (self.hosts[host].id, wire.other(host));
             let after = if self.passes(host, to) { self.latency() } else { IDLE };
             self.at(after, to, Happening::Dead { peer: me, link });
         }
         self.input(host, Input::Disconnected(peer));
     }
 
-    /// A link that was cut when this was asked: given up if it is still so.
+    /// A link over which nothing passed when this was asked: given up if nothing has passed since.
     pub(crate) fn idle(&mut self, host: usize, peer: NodeId, link: u64) {
-        let Some(&to) = self.index.get(&peer) else { return };
-        if self.cuts.contains(&(host, to)) || self.cuts.contains(&(to, host)) {
+        // Where the other end has let go already, nothing has passed since.
+        let silent = self
+            .wires
+            .get(&link)
+            .is_none_or(|wire| wire.silent_since.is_some_and(|since| self.now.since(since) >= IDLE));
+        if silent {
             self.dead(host, peer, link);
         }
     }
@@ -160,10 +205,9 @@ impl Cluster {
     /// A stream: in order, and nothing is lost while the link holds.
     pub(crate) fn send(&mut self, host: usize, to: NodeId, message: Message) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
-        let target = self.index[&to];
+        let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let passes = self.passes(host, target);
-        // One latency for all of a link keeps the order; jitter comes from the links differing.
-        let after = self.link_latency(link);
+        let after = self.stream_takes(host, target, link, &message);
         let Some(wire) = self.wires.get_mut(&link) else { return };
         self.frames += 1;
         let direction = wire.direction(host);
@@ -178,18 +222,44 @@ impl Cluster {
         }
     }
 
+    /// How long a message takes on its way.
+    fn stream_takes(&mut self, host: usize, target: usize, link: u64, message: &Message) -> Duration {
+        // One latency for all of a link keeps the order; jitter comes from the links differing.
+        let after = self.link_latency(link);
+        let width = self.settings.odds.bytes_per_s;
+        let queued = if width > 0 {
+            self.queue_behind(host, link, Self::bytes_of(message), width)
+        } else {
+            Duration::ZERO
+        };
+        queued.max(self.clogged(host, target)) + after
+    }
+
+    /// What a message takes on the wire, as its frame.
+    fn bytes_of(message: &Message) -> u64 {
+        wire::encode(message).map_or(0, |frame| frame.len() as u64)
+    }
+
+    /// How long it takes until the last byte has left, behind what was sent before.
+    fn queue_behind(&mut self, host: usize, link: u64, bytes: u64, bytes_per_s: u64) -> Duration {
+        let now = self.now;
+        let Some(wire) = self.wires.get_mut(&link) else { return Duration::ZERO };
+        let direction = wire.direction(host);
+        let begins = wire.busy[direction].max(now);
+        wire.busy[direction] = begins + Duration::from_nanos(bytes * 1_000_000_000 / bytes_per_s);
+        wire.busy[direction].since(now)
+    }
+
     pub(crate) fn arrived(&mut self, host: usize, link: u64, upto: u64) {
         while let Some(wire) = self.wires.get_mut(&link) {
-            let from = if wire.ends[0] == host { wire.ends[1] } else { wire.ends[0] };
-            if self.cuts.contains(&(from, host)) {
+            let from = wire.other(host);
+            let direction = wire.direction(from);
+            let Some(first) = wire.sent[direction].first_key_value() else { return };
+            if *first.0 > upto || !self.passes(from, host) {
                 return; // Lost on the way; sent again when the cut is over.
             }
-            let direction = wire.direction(from);
-            let Some(first) = wire.sent[direction].first_entry() else { return };
-            if *first.key() > upto {
-                return;
-            }
-            let message = first.remove();
+            let Some(wire) = self.wires.get_mut(&link) else { return };
+            let Some((_, message)) = wire.sent[direction].pop_first() else { return };
             let from = self.hosts[from].id;
             self.input(host, Input::Received { from, message });
         }
@@ -201,16 +271,20 @@ impl Cluster {
         low + (high.saturating_sub(low)) * steps / 16
     }
 
-    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: Vec<u8>) {
+    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
-        let target = self.index[&to];
         self.datagrams += 1;
-        let lost = self.rng.random_range(0..1_000) < self.settings.loss;
-        if lost || !self.passes(host, target) {
+        let drawn = self.rng.random_range(0..1_000);
+        let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
+        let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);
+        if drawn < loss || self.is_cut(host, target) || self.hosts[target].state != HostState::Up {
             return;
         }
-        let (from, after) = (self.hosts[host].id, self.latency());
-        self.at(after, target, Happening::Datagram { from, link, bytes });
+        let from = self.hosts[host].id;
+        for _ in 0..self.times_that_it_comes() {
+            let after = self.latency().max(self.clogged(host, target)) + self.late();
+            self.at(after, target, Happening::Datagram { from, link, bytes: bytes.to_vec() });
+        }
     }
 
     /// Cuts these pairs, or lets them pass again; the others stay as they are.
@@ -222,10 +296,22 @@ impl Cluster {
     /// Puts new cuts in the place of the old ones.
     pub(crate) fn set_cuts(&mut self, cuts: BTreeSet<(usize, usize)>) {
         self.cuts = cuts;
+        self.links_follow();
+    }
+
+    /// What is cut begins to be silent; what passes again brings what was sent meanwhile.
+    pub(crate) fn links_follow(&mut self) {
+        self.disturb();
+        let now = self.now;
         let links: Vec<(u64, [usize; 2])> =
             self.wires.iter().map(|(link, wire)| (*link, wire.ends)).collect();
         for (link, [a, b]) in links {
-            if self.cuts.contains(&(a, b)) || self.cuts.contains(&(b, a)) {
+            let held_up = |from: usize, to: usize| self.is_cut(from, to) || self.hosts[to].paused;
+            let silent = held_up(a, b) || held_up(b, a);
+            let Some(wire) = self.wires.get_mut(&link) else { continue };
+            let begins = silent && wire.silent_since.is_none();
+            wire.silent_since = silent.then(|| wire.silent_since.unwrap_or(now));
+            if begins {
                 for (one, other) in [(a, b), (b, a)] {
                     let peer = self.hosts[other].id;
                     self.at(IDLE, one, Happening::Idle { peer, link });
@@ -234,7 +320,7 @@ impl Cluster {
             for (direction, from, to) in [(0, a, b), (1, b, a)] {
                 let last = self.wires.get(&link).and_then(|wire| wire.sent[direction].last_key_value());
                 if let Some(upto) = last.map(|(number, _)| *number)
-                    && !self.cuts.contains(&(from, to))
+                    && self.passes(from, to)
                 {
                     let after = self.between(RESENT);
                     self.at(after, to, Happening::Arrived { link, upto });

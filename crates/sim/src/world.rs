@@ -14,10 +14,12 @@ use rand_chacha::rand_core::SeedableRng;
 use wire::Message;
 
 use crate::author::{Author, name};
+use crate::check::Check;
 use crate::doom::Doom;
 use crate::host::{Host, Machine};
 use crate::net::Wire;
 use crate::timeline::Lives;
+use crate::weather::{Flap, Odds};
 
 /// 2026-11-24, in milliseconds of Unix time: where every simulated clock begins.
 pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
@@ -25,6 +27,9 @@ pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
 /// Inputs that one peer may take in one instant of virtual time. A burst of some hundred frames is
 /// honest work; this many are a loop that never ends.
 const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
+
+/// Violations that are kept: the first says it all.
+const VIOLATIONS_MAX: usize = 4;
 
 /// How the simulated world is.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +52,8 @@ pub struct Settings {
     pub capacity: Capacity,
     /// Duplicates are never resolved: to show that a check can fail.
     pub no_duplicate_resolution: bool,
+    /// What the world does by itself.
+    pub odds: Odds,
 }
 
 impl Default for Settings {
@@ -61,11 +68,12 @@ impl Default for Settings {
             start_failures: 0,
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
             no_duplicate_resolution: false,
+            odds: Odds::default(),
         }
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Happening {
     /// For the peer of that life on that host.
     Input(Input),
@@ -104,15 +112,24 @@ pub(crate) enum Happening {
         code: i32,
     },
     Wake,
+    /// The rogue does something.
+    Mischief,
+    // The rest is not for a peer.
+    /// A machine whose peer died is switched on again.
+    Back,
+    /// A peer that was stopped goes on.
+    Resume,
+    /// A cut that comes and goes does so.
+    Flips(usize),
 }
 
 #[derive(Debug)]
-struct Entry {
-    at: Time,
-    order: u64,
-    host: usize,
+pub(crate) struct Entry {
+    pub(crate) at: Time,
+    pub(crate) order: u64,
+    pub(crate) host: usize,
     life: u64,
-    what: Happening,
+    pub(crate) what: Happening,
 }
 
 impl PartialEq for Entry {
@@ -159,6 +176,23 @@ pub struct Cluster {
     pub(crate) identity: ClusterId,
     /// Directed pairs between which nothing passes.
     pub(crate) cuts: BTreeSet<(usize, usize)>,
+    /// Cuts that come and go, and what they cut just now.
+    pub(crate) flaps: Vec<Flap>,
+    pub(crate) flapped: BTreeSet<(usize, usize)>,
+    /// Directed pairs between which nothing moves until then.
+    pub(crate) clogs: BTreeMap<(usize, usize), Time>,
+    /// Datagrams that are lost between directed pairs, in thousandths, beside the others.
+    pub(crate) losses: BTreeMap<(usize, usize), u32>,
+    /// Second machines of one key.
+    pub(crate) clones: Vec<(NodeId, usize)>,
+    /// How many machines there were when the cluster was founded.
+    pub(crate) founders: usize,
+    /// Machines that have asked to be let in: which, and what is on their disks once they are.
+    pub(crate) joining: BTreeMap<CommandId, (usize, Vec<Vec<u8>>)>,
+    /// Machines whose removal was asked for, whatever became of that.
+    pub(crate) asked_to_go: BTreeSet<usize>,
+    /// What is held against every step.
+    pub(crate) check: Check,
     /// Links by number, while both ends hold them.
     pub(crate) wires: BTreeMap<u64, Wire>,
     pub(crate) outcomes: BTreeMap<CommandId, Outcome>,
@@ -298,7 +332,7 @@ impl Cluster {
             .map(|(n, (id, machine))| Host::new(*id, signer(n), machine))
             .collect();
         for (_, host) in hosts.iter_mut().enumerate().filter(|(n, _)| !later.contains(n)) {
-            host.disk.clone_from(&log);
+            host.write(log.iter().cloned());
         }
         Self {
             settings,
@@ -313,6 +347,15 @@ impl Cluster {
             hosts,
             identity: cluster,
             cuts: BTreeSet::new(),
+            flaps: Vec::new(),
+            flapped: BTreeSet::new(),
+            clogs: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            clones: Vec::new(),
+            founders: nodes,
+            joining: BTreeMap::new(),
+            asked_to_go: BTreeSet::new(),
+            check: Check::new(&log),
             wires: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             acked: Vec::new(),
@@ -340,7 +383,9 @@ impl Cluster {
     /// What the clock of a machine shows.
     pub(crate) fn wall_ms(&self, host: usize) -> i64 {
         let passed = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX / 4);
-        EPOCH_MS + passed + self.hosts[host].skew_ms
+        let clock = self.hosts[host].clock;
+        let drift = passed.saturating_mul(clock.drift_ppm) / 1_000_000;
+        clock.stopped_ms.unwrap_or(EPOCH_MS + passed + drift + clock.skew_ms)
     }
 
     pub(crate) fn at(&mut self, after: Duration, host: usize, what: Happening) {
@@ -385,18 +430,79 @@ impl Cluster {
     fn step(&mut self) {
         let Some(Reverse(entry)) = self.queue.pop() else { return };
         self.now = self.now.max(entry.at);
+        self.sample();
+        self.come(entry);
+    }
+
+    /// Something comes to a machine.
+    fn come(&mut self, entry: Entry) {
         let host = entry.host;
         // Programs outlive the peer; the rest is for the peer of that life.
-        if let Happening::Ended { container, pid } = entry.what {
-            return self.ended(host, container, pid);
+        match entry.what {
+            Happening::Ended { container, pid } => return self.ended(host, container, pid),
+            Happening::Failed { container, pid, code } => {
+                return self.failed(host, container, pid, code);
+            }
+            Happening::Back => return self.back(host),
+            Happening::Resume => return self.resume(host),
+            Happening::Flips(which) => return self.flips(which),
+            _ => {}
         }
-        if let Happening::Failed { container, pid, code } = entry.what {
-            return self.failed(host, container, pid, code);
-        }
-        if self.hosts[host].life != entry.life || self.hosts[host].node.is_none() {
+        let it = &self.hosts[host];
+        if it.life != entry.life || (it.node.is_none() && it.rogue.is_none()) {
             return;
         }
+        if it.paused {
+            return self.defer(host, entry.what);
+        }
+        self.happens(host, entry.what);
+    }
+
+    // --- For the search of orders.
+
+    pub(crate) fn queue_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.queue.iter().map(|Reverse(entry)| entry)
+    }
+
+    /// Whether it is meant for an earlier life, or is an alarm that was set anew.
+    pub(crate) fn is_stale(&self, entry: &Entry) -> bool {
+        let it = &self.hosts[entry.host];
         match entry.what {
+            Happening::Ended { .. }
+            | Happening::Failed { .. }
+            | Happening::Back
+            | Happening::Resume
+            | Happening::Flips(_) => false,
+            Happening::Wake => it.life != entry.life || it.wake.is_none_or(|at| at > entry.at),
+            _ => it.life != entry.life,
+        }
+    }
+
+    /// Lets one thing come before all others; `window` is how late the others may be for it.
+    pub(crate) fn take_entry(&mut self, order: u64, window: Duration) {
+        let (mut taken, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.queue).into_iter().partition(|Reverse(entry)| entry.order == order);
+        self.queue = rest.into();
+        if let Some(Reverse(entry)) = taken.pop() {
+            let first = self.queue.peek().map_or(entry.at, |Reverse(first)| first.at.min(entry.at));
+            self.now = self.now.max(entry.at).max(first + window);
+            self.come(entry);
+        }
+    }
+
+    /// What is under way, in words, by how far away it is.
+    pub(crate) fn pending(&self) -> String {
+        let mut all: Vec<_> = self.queue_entries().filter(|entry| !self.is_stale(entry)).collect();
+        all.sort_unstable_by_key(|entry| (entry.at, entry.order));
+        let words = all.iter().filter(|entry| !matches!(entry.what, Happening::Datagram { .. }));
+        words
+            .map(|entry| format!("{:?} {} {:?};", entry.at.since(self.now), entry.host, entry.what))
+            .collect()
+    }
+
+    /// Something happens to a peer that runs.
+    pub(crate) fn happens(&mut self, host: usize, what: Happening) {
+        match what {
             Happening::Input(input) => self.input(host, input),
             Happening::Synced(seq) => self.synced(host, seq),
             Happening::Dialled(peer) => self.dialled(host, peer),
@@ -415,7 +521,12 @@ impl Cluster {
                     self.input(host, Input::Woken);
                 }
             }
-            Happening::Ended { .. } | Happening::Failed { .. } => {}
+            Happening::Mischief => self.mischief(host),
+            Happening::Ended { .. }
+            | Happening::Failed { .. }
+            | Happening::Back
+            | Happening::Resume
+            | Happening::Flips(_) => {}
         }
     }
 
@@ -423,6 +534,12 @@ impl Cluster {
 
     /// Hands an input to a peer and carries out what it says, and so on with what answers at once.
     pub(crate) fn input(&mut self, host: usize, input: Input) {
+        if self.hosts[host].paused {
+            return self.defer(host, Happening::Input(input));
+        }
+        if self.hosts[host].rogue.is_some() {
+            return self.overhears(host, input);
+        }
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let (now, wall_ms) = (self.now, self.wall_ms(host));
@@ -435,18 +552,25 @@ impl Cluster {
                 return;
             }
             let Some(node) = &mut self.hosts[host].node else { return };
-            for effect in node.handle(now, wall_ms, input) {
+            let effects = node.handle(now, wall_ms, input);
+            self.after_step(host, &effects);
+            for effect in effects {
+                if self.dies_before(host, &effect) {
+                    return;
+                }
+                self.before_effect(host, &effect);
                 self.carry_out(host, effect, &mut inputs);
             }
         }
     }
 
-    fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
+    pub(crate) fn carry_out(&mut self, host: usize, effect: Effect, answers: &mut VecDeque<Input>) {
         match effect {
             Effect::Persist { seq, records } => {
                 self.changes += 1;
                 self.hosts[host].unsynced.push((seq, records));
-                self.at(self.settings.sync, host, Happening::Synced(seq));
+                let after = self.sync_takes(host);
+                self.at(after, host, Happening::Synced(seq));
             }
             Effect::Send { to, message } => {
                 if self.hosts[host].lies && matches!(message, Message::Records { .. }) {
@@ -454,7 +578,7 @@ impl Cluster {
                 }
                 self.send(host, to, message);
             }
-            Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
+            Effect::Datagram { to, bytes } => self.datagram(host, to, &bytes),
             Effect::Connect { node, .. } => self.dial(host, node),
             Effect::Disconnect(peer) => {
                 if self.hang_up(host, peer) {
@@ -498,6 +622,7 @@ impl Cluster {
                     if *durable_on == 1 { "1 disk".to_owned() } else { format!("{durable_on} disks") };
                 let known = if *known { ", known before" } else { "" };
                 self.tell(format!("n{} answers: accepted, on {disks}{known}", host + 1));
+                self.acknowledged(host, *event, *durable_on);
                 self.acked.push(Acked { host, event: *event, durable_on: *durable_on });
             }
             Outcome::Refused { code, reason } => {
@@ -505,6 +630,7 @@ impl Cluster {
                 self.tell(format!("n{} answers: refused ({code}): {reason}", host + 1));
             }
         }
+        self.let_in(command, &outcome);
         if self.outcomes.insert(command, outcome).is_some() {
             self.violation(&format!("n{} answered one request twice", host + 1));
         }
@@ -517,14 +643,33 @@ impl Cluster {
         if !it.unsynced.iter().any(|(at, _)| *at == seq) {
             return;
         }
-        if it.disk_full {
-            it.unsynced.retain(|(at, _)| *at < seq);
-            let reason = "the disk is full".to_owned();
-            return self.input(host, Input::PersistFailed { seq, reason });
+        let odds = self.settings.odds.failed_syncs;
+        if odds > 0 && !it.disk_failed && self.rng.random_range(0..100_000) < odds {
+            self.tell(format!("n{}'s disk fails a sync", host + 1));
+            self.hosts[host].disk_failed = true;
+        }
+        let it = &mut self.hosts[host];
+        let asked: usize =
+            it.unsynced.iter().filter(|(at, _)| *at <= seq).map(|(_, records)| records.len()).sum();
+        if it.disk_room.is_some_and(|room| room < asked) {
+            it.disk_room = None;
+            self.disk_full(host, true);
+        }
+        let it = &mut self.hosts[host];
+        if it.disk_full || it.disk_failed {
+            let (kept, gone): (Vec<_>, Vec<_>) = it.unsynced.drain(..).partition(|(at, _)| *at < seq);
+            it.unsynced = kept;
+            let reason = if it.disk_full { "the disk is full" } else { "the disk failed a sync" };
+            if it.disk_failed && it.uncertain.is_empty() {
+                // Written and not synced: a later start may find any beginning of it.
+                it.uncertain = gone.into_iter().flat_map(|(_, records)| records).collect();
+            }
+            return self.input(host, Input::PersistFailed { seq, reason: reason.to_owned() });
         }
         let (done, rest): (Vec<_>, Vec<_>) = it.unsynced.drain(..).partition(|(at, _)| *at <= seq);
         it.unsynced = rest;
-        it.disk.extend(done.into_iter().flat_map(|(_, records)| records));
+        it.disk_room = it.disk_room.map(|room| room - asked);
+        it.write(done.into_iter().flat_map(|(_, records)| records));
         self.input(host, Input::Persisted(seq));
     }
 
@@ -535,8 +680,10 @@ impl Cluster {
     }
 
     pub(crate) fn violation(&mut self, what: &str) {
-        self.tell(format!("VIOLATION {what}"));
-        self.violations.push(format!("{:?} {what}", self.now));
+        if self.violations.len() < VIOLATIONS_MAX {
+            self.tell(format!("VIOLATION {what}"));
+            self.violations.push(format!("{:?} {what}", self.now));
+        }
     }
 
     /// The name of a container in the trace; it gets one when it is first spoken of.

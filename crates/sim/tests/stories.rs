@@ -1,12 +1,13 @@
 //! Random stories with every fault. `STORIES=N` runs so many, `STORY_FROM=S` from that seed on,
 //! `STORY=S` runs and shrinks one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sim::story::{Failure, Story, Took};
 
-/// Stories of each run of the tests: some seconds of two processors.
-const STORIES: u64 = 240;
+/// Stories of each run of the tests: a minute of two processors in a debug build.
+const STORIES: u64 = 60;
 
 #[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
 fn number(of: &str) -> Option<u64> {
@@ -55,7 +56,7 @@ fn whatever_happens_the_cluster_comes_to_rest_and_keeps_its_promises() {
     if let Some(seed) = number("STORY") {
         let story = Story::draw(seed);
         if let Err(failure) = story.run() {
-            let shrunk = story.shrink().run().err().unwrap_or(failure);
+            let shrunk = story.shrink(&failure.kind()).run().err().unwrap_or(failure);
             panic!("{:?}\n{shrunk}", story.settings);
         }
         return;
@@ -72,6 +73,11 @@ fn whatever_happens_the_cluster_comes_to_rest_and_keeps_its_promises() {
     println!("level:   {}", worst(|it| it.level));
     println!("agreed:  {}", worst(|it| it.agreed));
     println!("at rest: {}", worst(|it| it.at_rest));
+    let mut looked = BTreeMap::new();
+    for (check, times) in took.iter().flat_map(|it| &it.looked) {
+        *looked.entry(*check).or_insert(0) += times;
+    }
+    println!("looked:  {looked:?}");
     for failure in &failures {
         println!("seed {}: {}", failure.seed, failure.what);
     }

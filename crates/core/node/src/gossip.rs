@@ -141,7 +141,7 @@ impl Node {
         reply: bool,
     ) {
         let members = versions.iter().filter(|(node, _)| self.links.contains_key(node));
-        let held: Vec<_> = members.copied().collect();
+        let held = members.copied().collect();
         if let Some(link) = self.links.get_mut(&from)
             && link.held.is_none()
         {
@@ -297,8 +297,8 @@ impl Node {
             return false;
         }
         if link.is_up() {
-            let named = link.held.iter().flatten().find(|(of, _)| of == node);
-            return named.is_some_and(|(_, version)| record.version >= *version);
+            let named = link.held.as_ref().and_then(|held| held.get(node));
+            return named.is_some_and(|version| record.version >= *version);
         }
         self.membership.changed_at(node).is_some_and(|at| self.now.since(at) >= RELAYED)
     }

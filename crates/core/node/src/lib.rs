@@ -42,4 +42,4 @@ pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
 pub use settings::{Boot, Config, Sabotage, Timings};
 pub use signed::{Signer, sign_record};
-pub use state::{Desired, Node};
+pub use state::{Desired, Knowledge, Node};

@@ -41,7 +41,7 @@ pub(crate) struct Link {
     /// Since the link is up: its events are here.
     pub(crate) level: bool,
     /// Which records of members the other side held when the link came up; `None` until it said so.
-    pub(crate) held: Option<Vec<(NodeId, RecordVersion)>>,
+    pub(crate) held: Option<BTreeMap<NodeId, RecordVersion>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,6 +255,7 @@ impl Node {
     }
 
     fn on_liveness(&mut self, node: NodeId, liveness: Liveness, reason: &'static str) {
+        self.stirred = true;
         let name = self.name_of(&node);
         match liveness {
             Liveness::Up => self.notice("node-up", None, format!("{name} is up: {reason}")),

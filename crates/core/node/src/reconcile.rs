@@ -672,22 +672,35 @@ impl Node {
             self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
             self.dirty = true;
         }
-        let heard: BTreeSet<NodeId> =
-            self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
-        if heard != self.words {
-            self.words = heard;
-            self.dirty = true;
-        }
-        let alive: BTreeSet<NodeId> =
-            self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
-        if alive != self.alive {
-            self.alive = alive;
-            self.dirty = true;
+        if std::mem::take(&mut self.stirred) || self.stirs_at.is_some_and(|(at, _)| at <= now) {
+            self.look_who_counts();
         }
         self.tick_start_failures();
         if !self.settled {
             self.settle_if_level();
         }
+    }
+
+    /// Whose record counts as their present word, and whose work as running.
+    pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+        let words = self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
+        let alive = self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
+        (words, alive)
+    }
+
+    fn look_who_counts(&mut self) {
+        let (words, alive) = self.who_counts();
+        if words != self.words {
+            self.words = words;
+            self.dirty = true;
+        }
+        if alive != self.alive {
+            self.alive = alive;
+            self.dirty = true;
+        }
+        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
+        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
+        self.stirs_at = word.into_iter().chain(grace).min();
     }
 
     pub(crate) fn next_container_wake(&self) -> Option<(Time, &'static str)> {
@@ -710,11 +723,9 @@ impl Node {
         });
         let failed = self.start_failures.iter().filter(|it| it.until > self.now);
         let failed = failed.map(|it| (it.until, "a start that failed is tried again"));
-        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
-        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
-        steps.chain(fetches).chain(failed).chain(grace).chain(word).chain(alone).min()
+        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(alone).min()
     }
 }
 

@@ -29,6 +29,15 @@ pub struct Desired {
     pub number: u64,
 }
 
+/// What a plan is made from beside the documents: equal for two nodes, and so are their plans.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Knowledge {
+    /// The version of each record that is held.
+    pub records: Vec<(NodeId, RecordVersion)>,
+    /// Whose work counts as running.
+    pub alive: BTreeSet<NodeId>,
+}
+
 /// One peer's mind.
 #[derive(Debug)]
 pub struct Node {
@@ -93,6 +102,11 @@ pub struct Node {
     pub(crate) alive: BTreeSet<NodeId>,
     /// Other nodes whose records counted as their present word then.
     pub(crate) words: BTreeSet<NodeId>,
+    /// Something that says whose work counts, or whose word, has changed since that was looked at.
+    pub(crate) stirred: bool,
+    /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
+    /// linked begins to count, and with it whom that one says it is linked to.
+    pub(crate) stirs_at: Option<(Time, &'static str)>,
     /// Nodes that were down once, with [`crate::Sabotage::NoResolutionAfterPartition`].
     #[cfg(feature = "sabotage")]
     pub(crate) parted: BTreeSet<NodeId>,
@@ -185,6 +199,8 @@ impl Node {
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
+            stirred: true,
+            stirs_at: None,
             config,
             started: now,
             now,
@@ -204,6 +220,11 @@ impl Node {
         assert!(self.now <= now, "time ran backwards: {:?} after {:?}", now, self.now);
         self.now = now;
         self.wall_ms = wall_ms;
+        // Who counts follows from links, from records (whom those that are up say they are linked to),
+        // from the roster and from who is believed alive. The first three change by these inputs alone;
+        // what a datagram or time changes of the last says so itself. Most inputs are datagrams, and
+        // most of those change nobody's mind.
+        self.stirred |= !matches!(input, Input::Datagram { .. } | Input::Woken);
         match input {
             Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
             Input::Persisted(seq) => self.on_persisted(seq),
@@ -345,6 +366,30 @@ impl Node {
     /// Time of the last input.
     pub const fn now(&self) -> Time {
         self.now
+    }
+
+    /// What its plan is made from beside the documents. `None` while it knows more than it has said or
+    /// written: its plan is then ahead of what another can know.
+    ///
+    /// # Panics
+    /// In a debug build, when who counts was not looked at although it has changed.
+    pub fn knowledge(&self) -> Option<Knowledge> {
+        debug_assert_eq!(
+            self.who_counts(),
+            (self.words.clone(), self.alive.clone()),
+            "who counts has changed, and nothing said so"
+        );
+        if self.changed || !self.at_journal.is_empty() {
+            return None;
+        }
+        let mut alive = self.alive.clone();
+        alive.insert(self.config.me);
+        Some(Knowledge { records: self.records.digest(), alive })
+    }
+
+    /// Events that wait for what they depend on.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
     }
 
     /// Whether this node was removed from its cluster.

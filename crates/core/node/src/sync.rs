@@ -58,6 +58,11 @@ struct ParkedEvent {
 }
 
 impl Parked {
+    /// How many, of all senders.
+    pub(crate) fn len(&self) -> usize {
+        self.by_sender.values().map(VecDeque::len).sum()
+    }
+
     /// Keeps an event until what it misses is here; the oldest of a sender goes when there are too many.
     fn keep(&mut self, from: NodeId, bytes: Vec<u8>, missing: BTreeSet<EventId>) {
         let queue = self.by_sender.entry(from).or_default();
@@ -245,6 +250,8 @@ impl Node {
         self.roster_changed();
         self.desired_changed();
         self.changed = true;
+        // At once: the record that was made last may name heads that were never synced.
+        self.published_at = None;
         self.dirty = true;
     }
 

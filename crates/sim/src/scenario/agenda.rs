@@ -26,8 +26,8 @@ pub(super) enum Chore {
 /// What happens once an event is acknowledged.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    /// A machine that was let in starts.
-    Start(usize),
+    /// Nothing more: a machine that was let in begins by itself. A refusal ends the scenario.
+    LetIn,
     /// Machines lose power.
     PowerOff(Vec<usize>),
 }
@@ -140,7 +140,7 @@ impl Run {
                 None => continue,
             }
             match then {
-                Then::Start(host) => self.cluster.start(*host),
+                Then::LetIn => {}
                 Then::PowerOff(hosts) => hosts.iter().for_each(|host| self.cluster.power_off(*host)),
             }
         }

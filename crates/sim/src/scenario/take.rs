@@ -61,7 +61,7 @@ impl Run {
             Act::Join(through, host) => {
                 let command = self.cluster.join(*host, *through)?;
                 self.past.last = Some(command);
-                self.agenda.when_acked(command, Then::Start(*host));
+                self.agenda.when_acked(command, Then::LetIn);
                 Ok(())
             }
             Act::Split(_) | Act::OneWay(..) | Act::Bridge(..) | Act::Flap(_) | Act::Loss(_) | Act::Heal => {

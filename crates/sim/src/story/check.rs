@@ -1,16 +1,20 @@
 //! What must hold once the world is calm, and what must have held all the time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ReplicaId;
 use planner::Placement;
 
-use super::run::start;
+use super::draw::{Ending, Outside};
+use super::take::start;
+use crate::trouble::Clock;
+use crate::weather::Odds;
 use crate::world::Cluster;
 
-/// From calm to equal documents everywhere: links are redialled, heads exchanged.
-const LEVEL_WITHIN: Duration = Duration::from_secs(4);
+/// From calm to equal documents everywhere: links are redialled, heads exchanged. A peer whose disk was
+/// full asks again for what it lost, and the same question is asked every five seconds only.
+const LEVEL_WITHIN: Duration = Duration::from_secs(6);
 
 /// From calm to equal plans everywhere. Longer: a disk that was full may hold an answer back for the
 /// time that the same question is not asked again.
@@ -20,15 +24,27 @@ const AGREED_WITHIN: Duration = Duration::from_secs(10);
 /// of all deployments one after the other, behind a back-off of a program that kept failing.
 const AT_REST_WITHIN: Duration = Duration::from_secs(200);
 
-/// For so long nothing may start or stop then.
-const QUIET: Duration = Duration::from_secs(30);
+/// What a core needs more than a whole cluster: silent links are given up and their nodes found dead.
+const WITHOUT_THE_REST: Duration = Duration::from_secs(16);
+
+/// A removal is known to everybody after this.
+const REMOVALS: Duration = Duration::from_secs(1);
+
+/// For so long a node counts after it was found dead.
+const SINCE_DOWN: Duration = Duration::from_millis(1_200);
+
+/// A cut that stays for good.
+const FOR_GOOD: Duration = Duration::from_secs(1_000_000);
+
+/// For so long nothing may start or stop at the end of a story.
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// Messages that one node may send in that time: some exchanges with each other node, far from a
 /// question that is asked again and again.
 const FRAMES_PER_NODE_MAX: u64 = 400;
 
 /// How long it took from calm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Took {
     /// Until all documents were equal.
     pub level: Duration,
@@ -36,77 +52,217 @@ pub struct Took {
     pub agreed: Duration,
     /// Until every wanted replica ran once, in the wanted revision.
     pub at_rest: Duration,
+    /// How often each check had something to look at.
+    pub looked: BTreeMap<&'static str, u64>,
 }
 
-/// Heals, starts and frees everything, and holds what follows against the rules.
-pub(super) fn calm_down(cluster: &mut Cluster) -> Result<Took, String> {
-    let hosts: Vec<usize> = (0..cluster.len()).collect();
-    cluster.set_loss(0);
-    cluster.set_start_failures(0);
-    for host in &hosts {
-        cluster.disk_full(*host, false);
+/// Heals, starts and frees what the ending says, and holds what follows against the rules; nothing may
+/// happen for `quiet` once all is at rest.
+pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> Result<Took, String> {
+    let machines: Vec<usize> = match ending {
+        Ending::Calm => (0..cluster.len()).collect(),
+        Ending::Core(core, _) => core.clone(),
+    };
+    heal(cluster, ending);
+    for host in &machines {
+        mend(cluster, *host);
     }
-    cluster.heal();
     cluster.guard_copies();
-    for host in &hosts {
-        start(cluster, *host);
+    for host in &machines {
+        // A machine whose admission nobody ever took has nothing to start with.
+        if !cluster.hosts[*host].disk.is_empty() && !cluster.is_clone(*host) {
+            start(cluster, *host);
+        }
     }
-    // What anybody knows now, everybody hears of.
-    let (out, all): (Vec<usize>, Vec<usize>) = hosts.iter().partition(|host| is_removed(cluster, **host));
+    // Rogues, and whoever lives a second time on an old disk, are removed by people.
+    let rogues = (0..cluster.len()).filter(|host| cluster.hosts[*host].rogue.is_some());
+    let bad: BTreeSet<usize> = rogues.chain(cluster.check.repeating()).collect();
+    for host in &bad {
+        if let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it) && !bad.contains(it)) {
+            cluster.remove_node(via, *host);
+        }
+    }
     let begin = cluster.now();
-    cluster.tell("calm");
+    let disks: BTreeMap<usize, BTreeSet<model::EventId>> =
+        machines.iter().map(|host| (*host, cluster.hosts[*host].on_disk.clone())).collect();
+    let names: Vec<String> = machines.iter().map(|host| format!("n{}", host + 1)).collect();
+    cluster.tell(format!("calm for {}", names.join(", ")));
 
-    let level = cluster
-        .run_until(LEVEL_WITHIN, |cluster| cluster.same_heads(&all))
-        .ok_or_else(|| format!("documents differ {LEVEL_WITHIN:?} after calm"))?;
-    let agreed =
-        cluster.run_until(AGREED_WITHIN, |cluster| cluster.agreed(&all) && cluster.all_up(&all)).ok_or_else(
-            || format!("plans differ {AGREED_WITHIN:?} after documents were level: {}", plans(cluster)),
-        )?;
-    let agreed = level + agreed;
-    for host in out {
+    let slack = cluster.settings.slack();
+    let more = slack + if *ending == Ending::Calm { Duration::ZERO } else { WITHOUT_THE_REST };
+    let sure: Vec<usize> = machines
+        .iter()
+        .copied()
+        .filter(|host| cluster.node(*host).is_some() && !cluster.asked_to_go.contains(host))
+        // Whoever was let in by one that was being removed may be known to nobody else.
+        .filter(|host| *host < cluster.founders)
+        .collect();
+    let Some(first) = sure.first().copied() else {
+        // All of the core were to be removed: there is nobody left of whom anything is asked.
+        return kept_promises(cluster, &[], &BTreeSet::new()).map(|()| nothing());
+    };
+    cluster
+        .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &sure))
+        .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
+    // A removal that was just signed has yet to get around.
+    cluster.run_for(REMOVALS + slack);
+    // By now it is known who is still a member.
+    let members: Vec<usize> =
+        cluster.members(first).into_iter().filter(|host| machines.contains(host)).collect();
+    // One that was let in and never heard so has to ask again.
+    let members: Vec<usize> =
+        members.into_iter().filter(|host| !cluster.hosts[*host].disk.is_empty()).collect();
+    let held: BTreeSet<model::EventId> =
+        members.iter().flat_map(|host| disks[host].iter().copied()).collect();
+    let (out, strangers): (Vec<usize>, Vec<usize>) = machines
+        .iter()
+        .copied()
+        .filter(|host| !members.contains(host) && cluster.node(*host).is_some())
+        .partition(|host| is_removed(cluster, first, *host));
+    // What was let in by one that was being removed is a member for nobody else: people find it.
+    for host in strangers {
+        cluster.power_off(host);
+    }
+    cluster
+        .run_until(LEVEL_WITHIN + more, |cluster| same_documents(cluster, &members))
+        .ok_or_else(|| format!("stuck: documents of members differ {:?} after calm", LEVEL_WITHIN + more))?;
+    let level = cluster.now().since(begin);
+    cluster
+        .run_until(AGREED_WITHIN + more, |cluster| cluster.agreed(&members) && cluster.all_up(&members))
+        .ok_or_else(|| {
+        format!(
+            "stuck: plans differ {:?} after documents were level: {}",
+            AGREED_WITHIN + more,
+            plans(cluster)
+        )
+    })?;
+    if let Ending::Core(core, _) = ending {
+        let given_up = |cluster: &Cluster| {
+            let strangers = || (0..cluster.len()).filter(|host| !core.contains(host));
+            let down = |host: usize, of: usize| {
+                let id = cluster.id(of);
+                cluster.node(host).is_none_or(|node| {
+                    node.liveness(&id) == membership::Liveness::Down
+                        && node.liveness_changed_at(&id).is_none_or(|at| cluster.now().since(at) > SINCE_DOWN)
+                })
+            };
+            members.iter().all(|host| strangers().all(|of| down(*host, of)))
+        };
+        cluster.run_until(WITHOUT_THE_REST + more, given_up).ok_or_else(|| {
+            format!("L3: whoever is gone for good is not found dead in {:?}", WITHOUT_THE_REST + more)
+        })?;
+    }
+    let agreed = cluster.now().since(begin);
+    for host in out.iter().copied() {
         let knows = |cluster: &Cluster| cluster.node(host).is_some_and(node::Node::is_removed);
-        cluster.run_until(AGREED_WITHIN, knows).ok_or_else(|| {
-            format!("n{} was removed and does not know it {AGREED_WITHIN:?} after plans were equal", host + 1)
+        let within = AGREED_WITHIN + more;
+        cluster.run_until(within, knows).ok_or_else(|| {
+            format!("S18: n{} was removed and does not know it {within:?} after plans were equal", host + 1)
         })?;
     }
     let step = Duration::from_millis(100);
-    while let Err(why) = at_rest(cluster) {
-        if cluster.now().since(begin) > AT_REST_WITHIN {
-            return Err(format!("not at rest {AT_REST_WITHIN:?} after calm: {why}"));
+    while let Err(why) = at_rest(cluster, &members, &out) {
+        if cluster.now().since(begin) > AT_REST_WITHIN + more * 4 {
+            return Err(format!("stuck: not at rest {:?} after calm: {why}", AT_REST_WITHIN + more * 4));
         }
         cluster.run_for(step);
     }
     let at_rest_after = cluster.now().since(begin);
     cluster.tell("at rest");
 
-    let (before, frames) = (cluster.processes(), cluster.frames);
-    cluster.run_for(QUIET);
-    if cluster.processes() != before {
-        return Err("something was started or stopped at rest".to_owned());
+    let (before, frames) = (processes(cluster, &members), cluster.frames);
+    cluster.run_for(quiet);
+    if processes(cluster, &members) != before {
+        return Err("L8: something was started or stopped at rest".to_owned());
     }
     let sent = cluster.frames - frames;
-    if sent > FRAMES_PER_NODE_MAX * all.len() as u64 {
-        return Err(format!("{sent} messages were sent in {QUIET:?} at rest"));
+    if sent > FRAMES_PER_NODE_MAX * cluster.len() as u64 && !cluster.check.lied_to {
+        return Err(format!("L8: {sent} messages were sent in {quiet:?} at rest"));
     }
-    at_rest(cluster).map_err(|why| format!("at rest, and {QUIET:?} later no more: {why}"))?;
-    if !cluster.agreed(&all) {
+    at_rest(cluster, &members, &out).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
+    if !cluster.agreed(&members) {
         return Err(format!("agreed, and later no more: {}", plans(cluster)));
     }
-    kept_promises(cluster)?;
-    Ok(Took { level, agreed, at_rest: at_rest_after })
+    kept_promises(cluster, &members, &held)?;
+    Ok(Took { level, agreed, at_rest: at_rest_after, looked: BTreeMap::new() })
 }
 
-/// Whether anybody knows that this node was removed.
-fn is_removed(cluster: &Cluster, host: usize) -> bool {
+const fn nothing() -> Took {
+    let zero = Duration::ZERO;
+    Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
+}
+
+fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, model::ContainerId, u32)> {
+    cluster.processes().into_iter().filter(|(host, ..)| hosts.contains(host)).collect()
+}
+
+/// Equal documents; a single peer's are equal to its own.
+fn same_documents(cluster: &Cluster, hosts: &[usize]) -> bool {
+    cluster.same_heads(hosts)
+}
+
+/// The network of the ending, for good.
+fn heal(cluster: &mut Cluster, ending: &Ending) {
+    cluster.end_flaps();
+    cluster.set_loss(0);
+    cluster.losses.clear();
+    cluster.clogs.clear();
+    cluster.set_odds(Odds::default());
+    cluster.set_start_failures(0);
+    // Second machines of one key are found and switched off by people.
+    for (_, clone) in cluster.clones.clone() {
+        if cluster.state(clone) != crate::HostState::PowerOff {
+            cluster.power_off(clone);
+        }
+    }
+    let Ending::Core(core, outside) = ending else { return cluster.heal() };
+    let late: Vec<usize> = (0..cluster.len()).filter(|host| !core.contains(host)).collect();
+    let how =
+        |host: usize| outside.iter().find(|(it, _)| *it == host).map_or(Outside::CutOff, |(_, how)| *how);
+    let mut cuts: BTreeSet<(usize, usize)> = cluster.cuts.clone();
+    cuts.retain(|(a, b)| !core.contains(a) && !core.contains(b));
+    for host in late {
+        match how(host) {
+            Outside::Off if cluster.state(host) != crate::HostState::PowerOff => cluster.power_off(host),
+            Outside::PeerDown if cluster.state(host) == crate::HostState::Up => cluster.stop_peer(host),
+            _ => {}
+        }
+        for it in core {
+            let (says, hears) = ((host, *it), (*it, host));
+            match how(host) {
+                Outside::Off | Outside::PeerDown | Outside::CutOff => cuts.extend([says, hears]),
+                Outside::Deaf | Outside::Flaps => _ = cuts.insert(hears),
+                Outside::Mute => _ = cuts.insert(says),
+            }
+        }
+        cluster.tell(format!("n{} is {:?} for good", host + 1, how(host)));
+        if how(host) == Outside::Flaps {
+            let pairs = core.iter().map(|it| (host, *it)).collect();
+            cluster.flap(pairs, Duration::from_millis(700), FOR_GOOD);
+        }
+    }
+    cluster.set_cuts(cuts);
+}
+
+/// A machine without any fault of its own; its clock is as wrong as it was, and goes.
+fn mend(cluster: &mut Cluster, host: usize) {
+    cluster.resume(host);
+    let failed = cluster.hosts[host].disk_failed;
+    cluster.disk_full(host, false);
+    let it = &mut cluster.hosts[host];
+    it.no_pids = false;
+    it.fate = None;
+    it.clock = Clock { stopped_ms: None, ..it.clock };
+    if failed && cluster.answers(host) {
+        cluster.tell(format!("n{}'s journal failed: its peer is started again", host + 1));
+        cluster.stop_peer(host);
+    }
+}
+
+/// Whether a node was removed, by the documents of one that was not.
+fn is_removed(cluster: &Cluster, by: usize, host: usize) -> bool {
     let id = cluster.id(host);
-    let mut nodes = (0..cluster.len()).filter_map(|other| cluster.node(other));
-    nodes.any(|node| node.documents().roster().removed.contains_key(&id))
-}
-
-/// Machines whose nodes are members.
-fn members(cluster: &Cluster) -> impl Iterator<Item = usize> + '_ {
-    (0..cluster.len()).filter(|host| !is_removed(cluster, *host))
+    cluster.node(by).is_some_and(|node| node.documents().roster().removed.contains_key(&id))
 }
 
 fn plans(cluster: &Cluster) -> String {
@@ -117,17 +273,28 @@ fn plans(cluster: &Cluster) -> String {
     (0..cluster.len()).filter_map(of).collect()
 }
 
-/// What must have held all the time.
-fn kept_promises(cluster: &Cluster) -> Result<(), String> {
+/// What must have held all the time. An event that was acknowledged and is on no disk of `members` is
+/// lost to them for good; whether somebody else has it or nobody is another question, and not theirs.
+fn kept_promises(
+    cluster: &Cluster,
+    members: &[usize],
+    held: &BTreeSet<model::EventId>,
+) -> Result<(), String> {
     if let Some(violation) = cluster.violations().first() {
         return Err(violation.clone());
     }
     for acked in cluster.acked() {
-        // What a removed node alone has on disk is heard by nobody any more.
-        if acked.durable_on == 1 && is_removed(cluster, acked.host) {
-            continue;
+        if !held.contains(&acked.event) {
+            if cluster.hosts.iter().any(|it| it.on_disk.contains(&acked.event)) {
+                continue; // On a disk outside: not lost, and out of reach.
+            }
+            if !cluster.check.has_repeats() {
+                let (event, host) = (acked.event.short(), acked.host + 1);
+                return Err(format!("S1: lost for good: event {event}, which n{host} acknowledged"));
+            }
+            continue; // Its disk was put back to an earlier day: it went with it.
         }
-        for host in members(cluster) {
+        for host in members.iter().copied() {
             let here = cluster.node(host).is_some_and(|node| node.documents().contains(acked.event));
             if !here {
                 return Err(format!(
@@ -140,7 +307,11 @@ fn kept_promises(cluster: &Cluster) -> Result<(), String> {
             }
         }
     }
-    let wanted = wanted(cluster);
+    let Some(first) = members.first() else { return Ok(()) };
+    let wanted = wanted(cluster, *first);
+    if cluster.check.lied_to {
+        return Ok(());
+    }
     for (replica, at) in cluster.lost_copies() {
         if wanted.contains(replica) {
             return Err(format!("{replica:?} was well when the world healed and had no copy at {at:?}"));
@@ -149,29 +320,35 @@ fn kept_promises(cluster: &Cluster) -> Result<(), String> {
     Ok(())
 }
 
-/// Every wanted replica, by the documents of the first node.
-fn wanted(cluster: &Cluster) -> BTreeSet<ReplicaId> {
-    let Some(node) = cluster.node(0) else { return BTreeSet::new() };
+/// Every wanted replica, by the documents of one node.
+fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
+    let Some(node) = cluster.node(by) else { return BTreeSet::new() };
     node.plan().placements.keys().cloned().collect()
 }
 
 /// Every wanted replica runs once in the wanted revision where the kernels say, or has no room
 /// anywhere; nothing else is left of anything.
-fn at_rest(cluster: &Cluster) -> Result<(), String> {
-    let node = cluster.node(0).ok_or("n1 does not run")?;
+fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), String> {
+    let first = *members.first().ok_or("there is no member")?;
+    let node = cluster.node(first).ok_or("the first member does not run")?;
+    if let Some(host) = out.iter().find(|host| cluster.containers(**host).next().is_some()) {
+        return Err(format!("n{} was removed and has containers", host + 1));
+    }
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
-    for host in 0..cluster.len() {
+    for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.
         let leaving = |it: &node::Mine| matches!(it.phase, node::Phase::Stopping | node::Phase::Removing);
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
             return Err(format!("n{} is stopping a container", host + 1));
         }
-        if is_removed(cluster, host) && cluster.containers(host).next().is_some() {
-            return Err(format!("n{} was removed and has containers", host + 1));
-        }
         for (_, container) in cluster.containers(host) {
             let claim = &container.claim;
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
+            let merged = node.documents().get(&key.0, &key.1);
+            if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
+            {
+                continue; // What runs of a deployment that says nothing sensible any more is kept.
+            }
             let desired = node.desired().get(&key);
             if desired.is_none_or(|it| it.deployment.incarnation != claim.replica.incarnation) {
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
@@ -198,9 +375,9 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
             && (node.plan().held_back.keys().any(lower)
                 || node.plan().placements.iter().any(|(it, placement)| lower(it) && unplaced(placement)));
         match (placement, mine.as_slice()) {
-            (Placement::Unplaced { .. }, []) => no_room(cluster, replica)?,
+            (Placement::Unplaced { .. }, []) => no_room(cluster, members, replica)?,
             (_, [(_, true)]) => {}
-            (_, [(_, false)]) if held_back => no_room(cluster, replica)?,
+            (_, [(_, false)]) if held_back => no_room(cluster, members, replica)?,
             (_, [(_, false)]) if waits => {}
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),
         }
@@ -213,12 +390,12 @@ fn at_rest(cluster: &Cluster) -> Result<(), String> {
 }
 
 /// Holds "there is no room" against what the kernels use.
-fn no_room(cluster: &Cluster, replica: &ReplicaId) -> Result<(), String> {
-    let node = cluster.node(0).ok_or("n1 does not run")?;
+fn no_room(cluster: &Cluster, members: &[usize], replica: &ReplicaId) -> Result<(), String> {
+    let node = members.first().and_then(|host| cluster.node(*host)).ok_or("the first member does not run")?;
     let key = (replica.namespace.clone(), replica.deployment.clone());
     let desired = node.desired().get(&key).ok_or("a plan for a deployment that is not there")?;
     let asked = desired.deployment.resources.as_capacity();
-    match members(cluster).find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
+    match members.iter().copied().find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
         Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),
     }

@@ -7,58 +7,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::author::Spec;
+use super::action::{Action, Cuts, KINDS, Kind};
 use crate::faults::User;
+use crate::weather::Odds;
 use crate::world::{Settings, seed32};
-
-/// Deployments that a story speaks of.
-const NAMES: [&str; 3] = ["web", "api", "db"];
-
-/// Who can no longer speak to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Cuts {
-    /// Nothing passes between the groups.
-    Split(Vec<Vec<usize>>),
-    /// Nothing passes from the first to the second of each pair, beside what is cut already.
-    OneWay(Vec<(usize, usize)>),
-    /// Only this one sees everybody; all others are cut from one another.
-    Bridge(usize),
-}
-
-/// One thing that is done to a cluster.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// A user applies a whole deployment.
-    Apply(User, usize, &'static str, Box<Spec>),
-    /// A user sets a group.
-    Set(User, usize, &'static str, &'static str, String),
-    /// A user restarts a deployment.
-    Restart(User, usize, &'static str),
-    /// A user deletes a deployment.
-    Delete(User, usize, &'static str),
-    /// The last event that anybody signed is handed in again, elsewhere.
-    Retry(usize),
-    /// Something is cut.
-    Cut(Cuts),
-    /// Everything passes again.
-    Heal,
-    /// A machine loses power.
-    PowerOff(usize),
-    /// A peer is killed.
-    KillPeer(usize),
-    /// A machine is switched on, or its peer started.
-    Start(usize),
-    /// Everything loses power at once.
-    Blackout,
-    /// Everything that is off is switched on.
-    StartAll,
-    /// A disk fills or has room again.
-    DiskFull(usize, bool),
-    /// Alice removes the second node through the first, which may be the same.
-    RemoveNode(usize, usize),
-    /// A program ends by itself; which of those that run is drawn from this number.
-    Crash(u64),
-}
 
 /// One step of a story.
 #[derive(Clone, Debug)]
@@ -67,6 +19,32 @@ pub struct Step {
     pub after: Duration,
     /// What.
     pub action: Action,
+}
+
+/// How a story ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything is healed, started and freed.
+    Calm,
+    /// These machines are healed among themselves; all others stay broken for good, each in its way.
+    Core(Vec<usize>, Vec<(usize, Outside)>),
+}
+
+/// How a machine that is not of the core stays broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// Without power.
+    Off,
+    /// Its peer does not run; its containers may.
+    PeerDown,
+    /// It runs and nothing passes either way.
+    CutOff,
+    /// What it says is heard by the core, and nothing passes the other way.
+    Deaf,
+    /// It hears the core, and nothing passes the other way.
+    Mute,
+    /// What it says is heard now and then.
+    Flaps,
 }
 
 /// A world and what is done to it.
@@ -80,37 +58,41 @@ pub struct Story {
     pub settings: Settings,
     /// How far the clocks are off, by machine.
     pub skews_ms: Vec<i64>,
+    /// A machine that goes rogue at the beginning.
+    pub rogue: Option<usize>,
     /// What is done.
     pub steps: Vec<Step>,
+    /// What follows.
+    pub ending: Ending,
 }
 
-struct Dice(ChaCha8Rng);
+pub(super) struct Dice(pub(super) ChaCha8Rng);
 
 impl Dice {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0.random_range(0..n)
     }
 
-    fn chance(&mut self, in_hundred: u32) -> bool {
+    pub(super) fn chance(&mut self, in_hundred: u32) -> bool {
         self.0.random_range(0..100) < in_hundred
     }
 
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 
     /// Small ones as often as large ones: half of the time under the tenth part.
-    fn span(&mut self, most: Duration) -> Duration {
+    pub(super) fn span(&mut self, most: Duration) -> Duration {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
         let most = if self.chance(50) { most.div_ceil(10) } else { most };
         Duration::from_millis(self.0.random_range(0..=most))
     }
 
-    fn user(&mut self) -> User {
+    pub(super) fn user(&mut self) -> User {
         if self.chance(50) { User::Alice } else { User::Bob }
     }
 
-    fn resources(&mut self) -> ResourcesGroup {
+    pub(super) fn resources(&mut self) -> ResourcesGroup {
         let cpu_m = self.pick(&[50, 100, 100, 250, 400]);
         ResourcesGroup { cpu_m, memory_b: self.pick(&[32 << 20, 64 << 20, 256 << 20]), pids: 64 }
     }
@@ -126,7 +108,7 @@ impl Dice {
         groups
     }
 
-    fn cuts(&mut self, nodes: usize) -> Cuts {
+    pub(super) fn cuts(&mut self, nodes: usize) -> Cuts {
         match self.below(4) {
             0 => Cuts::Bridge(self.below(nodes)),
             1 => {
@@ -146,62 +128,51 @@ impl Dice {
         }
     }
 
-    fn action(&mut self, nodes: usize, weights: &[u32; KINDS]) -> Action {
-        let total: u32 = weights.iter().sum();
-        let mut drawn = self.0.random_range(0..total);
-        let kind = weights.iter().position(|weight| {
-            let hit = drawn < *weight;
-            drawn = drawn.saturating_sub(*weight);
-            hit
-        });
-        let (user, host, of) = (self.user(), self.below(nodes), self.pick(&NAMES));
-        match kind.unwrap_or(0) {
-            0 => {
-                let mut spec = Spec::new(u32::try_from(self.below(8)).unwrap_or(0));
-                spec.resources = self.resources();
-                Action::Apply(user, host, of, Box::new(spec))
-            }
-            1 => {
-                let count = self.below(9);
-                Action::Set(user, host, of, "replicas", format!(r#"{{"count":{count},"class":"available"}}"#))
-            }
-            2 => {
-                let value = self.below(100);
-                Action::Set(user, host, of, "env", format!(r#"{{"vars":{{"A":"{value}"}}}}"#))
-            }
-            3 => {
-                let ResourcesGroup { cpu_m, memory_b, pids } = self.resources();
-                let json = format!(r#"{{"cpu_m":{cpu_m},"memory_b":{memory_b},"pids":{pids}}}"#);
-                Action::Set(user, host, of, "resources", json)
-            }
-            4 => Action::Restart(user, host, of),
-            5 => Action::Delete(user, host, of),
-            6 => Action::Retry(host),
-            7 => Action::Cut(self.cuts(nodes)),
-            8 => Action::Heal,
-            9 => Action::PowerOff(host),
-            10 => Action::KillPeer(host),
-            11 => Action::Start(host),
-            12 if self.chance(30) => Action::Blackout,
-            12 => Action::StartAll,
-            13 => Action::DiskFull(host, self.chance(60)),
-            _ => Action::Crash(self.0.random_range(0..=u64::MAX)),
+    fn odds(&mut self, latency: Duration) -> Odds {
+        let millis = Duration::from_millis;
+        let jitter = self.pick(&[millis(5), millis(50), millis(400)]);
+        Odds {
+            late: self.pick(&[0, 0, 50, 300]),
+            late_by: jitter.max(latency),
+            twice: self.pick(&[0, 0, 20, 200, 500]),
+            bytes_per_s: self.pick(&[0, 0, 0, 0, 1_000_000, 100_000, 20_000]),
+            slow_syncs: self.pick(&[0, 0, 0, 10, 100]),
+            failed_syncs: self.pick(&[0, 0, 0, 0, 200, 2_000]),
+            deaf: self.pick(&[0, 0, 0, 100, 500]),
         }
     }
+
+    fn ending(&mut self, nodes: usize) -> Ending {
+        if self.chance(50) {
+            return Ending::Calm;
+        }
+        let all =
+            [Outside::Off, Outside::PeerDown, Outside::CutOff, Outside::Deaf, Outside::Mute, Outside::Flaps];
+        let first = self.below(nodes);
+        let (mut core, mut outside) = (vec![first], Vec::new());
+        for host in (0..nodes).filter(|host| *host != first) {
+            if self.chance(60) {
+                core.push(host);
+            } else {
+                outside.push((host, self.pick(&all)));
+            }
+        }
+        core.sort_unstable();
+        Ending::Core(core, outside)
+    }
 }
-
-/// Stories in which a node is removed, in a hundred. One node: what only a removed one knows of another's
-/// removal is lost with it.
-const REMOVAL_PERCENT: u32 = 30;
-
-/// Kinds of actions that have a weight of their own.
-const KINDS: usize = 15;
 
 impl Story {
     /// The story of a seed.
     pub fn draw(seed: u64) -> Self {
-        let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 1)));
-        let nodes = 3 + dice.below(3);
+        Self::draw_sized(seed, None)
+    }
+
+    /// The same on so many machines.
+    pub fn draw_sized(seed: u64, nodes: Option<usize>) -> Self {
+        let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 2)));
+        let drawn = dice.pick(&[2, 3, 3, 4, 4, 5, 5, 6]);
+        let nodes = nodes.unwrap_or(drawn);
         let millis = Duration::from_millis;
         let micros = Duration::from_micros;
         let latency = dice.pick(&[
@@ -226,31 +197,32 @@ impl Story {
                 memory_b: dice.pick(&[512 << 20, 4 << 30]),
                 pids: 4_000,
             },
+            odds: dice.odds(latency.1),
             ..Settings::default()
         };
         let skews = [0, 0, 0, 40_000, -3_600_000, -1_795_000_000_000, 315_000_000_000];
         let skews_ms = (0..nodes).map(|_| dice.pick(&skews)).collect();
+        let rogue = (nodes > 2 && dice.chance(10)).then(|| 1 + dice.below(nodes - 1));
         // Swarm: each story has its own taste, and leaves some kinds out.
-        let mut weights = [12, 10, 8, 5, 4, 5, 3, 12, 12, 6, 6, 14, 2, 4, 6];
-        for weight in &mut weights[2..] {
-            *weight = dice.pick(&[0, *weight, *weight, *weight * 4]);
+        let repeats = dice.chance(5);
+        let mut weights: Vec<u32> = KINDS.iter().map(|(_, weight)| *weight).collect();
+        for (weight, (kind, _)) in weights.iter_mut().zip(KINDS).skip(2) {
+            *weight = dice.pick(&[0, 0, *weight, *weight, *weight * 4]);
+            if matches!(kind, Kind::BackUp | Kind::Restore | Kind::Clone) && !repeats {
+                *weight = 0;
+            }
         }
         let most = dice.pick(&[millis(300), millis(3_000), millis(12_000)]);
+        let mut only_apply = vec![0; KINDS.len()];
+        only_apply[0] = 1;
         let first = Step {
             after: millis(if dice.chance(80) { 3_000 } else { 0 }),
-            action: dice.action(nodes, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            action: dice.action(nodes, &only_apply),
         };
-        let count = 6 + dice.below(30);
+        let count = 6 + dice.below(36);
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
-        let mut steps: Vec<Step> = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
-        // Drawn apart: with or without a removal, all else of a seed is the same.
-        let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 2)));
-        if dice.chance(REMOVAL_PERCENT) {
-            // Never n1, whose word the checks take for what is wanted.
-            let (through, gone) = (dice.below(nodes), 1 + dice.below(nodes - 1));
-            let step = Step { after: Duration::ZERO, action: Action::RemoveNode(through, gone) };
-            steps.insert(1 + dice.below(steps.len()), step);
-        }
-        Self { seed, nodes, settings, skews_ms, steps }
+        let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
+        let ending = if rogue.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
+        Self { seed, nodes, settings, skews_ms, rogue, steps, ending }
     }
 }

@@ -1,24 +1,28 @@
-//! Random stories: a cluster, every fault at once, then calm; and what must hold of each.
+//! Random stories: a cluster, every fault at once, then calm for all or for a core; what must hold of each.
 //!
 //! Everything is drawn from the seed, the probabilities themselves included (one story has no cuts and
 //! many kills, another the reverse), so that rare mixtures come up too. A story is a list of steps and
 //! can be run without some of them: a failure is shrunk by leaving out what it does not need.
 //!
-//! - `draw`: a seed becomes a world and steps.
-//! - `run`: the steps are taken, the world becomes calm.
-//! - `check`: what must hold then, and what must have held all the time.
+//! - `draw`, `action`: a seed becomes a world and steps.
+//! - `run`, `take`: the steps are taken; a failure is made smaller.
+//! - `check`: the world becomes calm; what must hold then, and what must have held all the time.
 //! - `written`: a story as a scenario file, for people who take it further.
 
+mod action;
 mod check;
 mod draw;
 mod run;
+mod take;
 mod written;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use action::{Action, Bad, Cuts};
 pub use check::Took;
-pub use draw::{Action, Cuts, Step, Story};
+pub(crate) use check::ends;
+pub use draw::{Ending, Outside, Step, Story};
 
 /// All of one story.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ pub struct Told {
     pub trace: Vec<String>,
     /// Virtual time from the first switch to the last check.
     pub lasted: Duration,
+    /// Machines in the end: those that joined are among them.
+    pub machines: usize,
 }
 
 /// What did not hold in one story.
@@ -42,6 +48,19 @@ pub struct Failure {
     pub steps: Vec<String>,
     /// What happened.
     pub trace: Vec<String>,
+}
+
+impl Failure {
+    /// What did not hold, without when and of whom: two failures of one kind may be one bug.
+    pub fn kind(&self) -> String {
+        kind_of(&self.what)
+    }
+}
+
+/// The kind of a failure, by its words: see [`Failure::kind`].
+pub fn kind_of(what: &str) -> String {
+    let timed = what.starts_with(|first: char| first.is_ascii_digit());
+    what.split(' ').skip(usize::from(timed)).take(3).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Failure {

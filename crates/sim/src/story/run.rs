@@ -1,14 +1,11 @@
-//! The steps are taken, and the world becomes calm.
+//! The steps are taken, the world becomes calm; what fails is made smaller.
 
-use document::Documents;
 use model::Time;
 
-use super::check::{Took, calm_down};
-use super::draw::{Action, Cuts, Step, Story};
+use super::check::{QUIET, Took, ends};
+use super::draw::{Step, Story};
+use super::take::take;
 use super::{Failure, Told};
-use crate::author::Author;
-use crate::faults::User;
-use crate::host::HostState;
 use crate::world::Cluster;
 
 impl Story {
@@ -30,23 +27,28 @@ impl Story {
         for host in 0..self.nodes {
             cluster.start(host);
         }
+        if let Some(host) = self.rogue {
+            cluster.goes_rogue(host);
+        }
         let mut last = None;
         for Step { after, action } in &self.steps {
             cluster.run_for(*after);
             take(&mut cluster, action, &mut last);
         }
-        let ended = calm_down(&mut cluster);
-        let lasted = cluster.now().since(Time::ZERO);
-        Told { ended, trace: std::mem::take(&mut cluster.trace), lasted }
+        let ended = ends(&mut cluster, &self.ending, QUIET);
+        let looked = std::mem::take(&mut cluster.check.looked);
+        let ended = ended.map(|took| Took { looked, ..took });
+        let (lasted, machines) = (cluster.now().since(Time::ZERO), cluster.len());
+        Told { ended, trace: std::mem::take(&mut cluster.trace), lasted, machines }
     }
 
-    /// Leaves out what the failure does not need: halves first, single steps last.
+    /// Leaves out what a failure of this kind does not need: halves first, single steps last.
     #[must_use]
-    pub fn shrink(&self) -> Self {
-        self.shrink_while(|story| story.run().is_err())
+    pub fn shrink(&self, kind: &str) -> Self {
+        self.shrink_while(|story| story.run().is_err_and(|failure| failure.kind() == kind))
     }
 
-    /// The same for any kind of failure: `fails` tells whether a story still does.
+    /// The same for any failure: `fails` tells whether a story still shows it.
     #[must_use]
     pub fn shrink_while(&self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut story = self.clone();
@@ -70,117 +72,5 @@ impl Story {
             size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
         story
-    }
-}
-
-type Last = Option<Vec<u8>>;
-
-fn sign(
-    cluster: &mut Cluster,
-    last: &mut Last,
-    user: User,
-    host: usize,
-    what: &str,
-    with: impl FnOnce(&mut Author, &Documents, i64) -> Option<Vec<u8>>,
-) {
-    if cluster.state(host) == HostState::Up
-        && let Some((_, event)) = cluster.sign_and_submit(host, user, what, with)
-    {
-        *last = Some(event);
-    }
-}
-
-/// Does one thing, where it can be done.
-fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
-    match action {
-        Action::Apply(user, host, of, spec) => {
-            let what = format!("apply {of} x{} at {}m", spec.replicas.count, spec.resources.cpu_m);
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.apply(documents, of, spec, time_ms)
-            });
-        }
-        Action::Set(user, host, of, group, json) => {
-            let what = format!("set {group} of {of} to {json}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.set(documents, of, group, json, time_ms)
-            });
-        }
-        Action::Restart(user, host, of) => {
-            let what = format!("restart {of}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.restart(documents, of, time_ms)
-            });
-        }
-        Action::Delete(user, host, of) => {
-            let what = format!("delete {of}");
-            sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.delete(documents, of, time_ms)
-            });
-        }
-        Action::Retry(host) => {
-            if cluster.state(*host) == HostState::Up
-                && let Some(event) = last.clone()
-            {
-                cluster.tell(format!("the last event is handed in again through n{}", host + 1));
-                cluster.submit(*host, event);
-            }
-        }
-        Action::Cut(Cuts::Split(groups)) => {
-            let groups: Vec<&[usize]> = groups.iter().map(Vec::as_slice).collect();
-            cluster.split(&groups);
-        }
-        Action::Cut(Cuts::OneWay(pairs)) => {
-            for (from, to) in pairs {
-                cluster.cut_one_way(*from, *to);
-            }
-        }
-        Action::Cut(Cuts::Bridge(bridge)) => {
-            let others: Vec<usize> = (0..cluster.len()).filter(|host| host != bridge).collect();
-            for from in &others {
-                for to in others.iter().filter(|to| *to != from) {
-                    cluster.cut_one_way(*from, *to);
-                }
-            }
-        }
-        Action::RemoveNode(through, gone) => {
-            if cluster.state(*through) == HostState::Up {
-                cluster.remove_node(*through, *gone);
-            }
-        }
-        Action::Heal => cluster.heal(),
-        Action::PowerOff(host) => {
-            if cluster.state(*host) != HostState::PowerOff {
-                cluster.power_off(*host);
-            }
-        }
-        Action::KillPeer(host) => {
-            if cluster.state(*host) == HostState::Up {
-                cluster.stop_peer(*host);
-            }
-        }
-        Action::Start(host) => start(cluster, *host),
-        Action::Blackout => {
-            for host in 0..cluster.len() {
-                if cluster.state(host) != HostState::PowerOff {
-                    cluster.power_off(host);
-                }
-            }
-        }
-        Action::StartAll => (0..cluster.len()).for_each(|host| start(cluster, host)),
-        Action::DiskFull(host, full) => cluster.disk_full(*host, *full),
-        Action::Crash(draw) => {
-            let running = cluster.processes();
-            if !running.is_empty() {
-                let at = usize::try_from(*draw % running.len() as u64).unwrap_or(0);
-                let (host, container, _) = running[at];
-                cluster.crash_container(host, container, 3);
-            }
-        }
-    }
-}
-
-pub(crate) fn start(cluster: &mut Cluster, host: usize) {
-    if cluster.state(host) != HostState::Up {
-        cluster.start(host);
     }
 }

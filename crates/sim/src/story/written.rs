@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use model::{EnvGroup, ReplicasGroup, ResourcesGroup};
 
-use super::draw::{Action, Cuts, Step, Story};
+use super::action::{Action, Cuts};
+use super::draw::{Ending, Step, Story};
 use crate::faults::User;
 
 /// How long after calm the peers of a scenario that was a story must agree: the checks of a story
-/// give documents four seconds, and plans ten more.
-const AGREED_WITHIN: Duration = Duration::from_secs(14);
+/// give documents six seconds, and plans ten more.
+const AGREED_WITHIN: Duration = Duration::from_secs(16);
 
 impl Story {
     /// The steps, each with its time from the beginning, as a scenario would say them.
@@ -48,9 +49,17 @@ impl Story {
             settings.sync, settings.stop.0, settings.stop.1
         ));
         put(format!(
-            "# {} of 1000 starts that fail, clocks off by {:?} ms.",
-            settings.start_failures, self.skews_ms
+            "# {} of 1000 starts that fail, clocks off by {:?} ms, {:?}.",
+            settings.start_failures, self.skews_ms, settings.odds
         ));
+        if let Some(host) = self.rogue {
+            put(format!("# From the beginning n{} was a rogue.", host + 1));
+        }
+        if let Ending::Core(_, outside) = &self.ending {
+            let outside: Vec<String> =
+                outside.iter().map(|(host, how)| format!("n{} {how:?}", host + 1)).collect();
+            put(format!("# In the end these stayed broken for good: {}.", outside.join(", ")));
+        }
         let line: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         put(format!("story = {}\nnodes = {}\nseed = {}\n", quoted(line.trim()), self.nodes, self.seed));
         put("[world]".to_owned());
@@ -131,6 +140,10 @@ fn by(user: User) -> String {
     format!("by = \"{}\"", user.name())
 }
 
+fn removal(through: usize, gone: usize) -> String {
+    format!("remove_node = {{ node = {}, through = {} }}", node(gone), node(through))
+}
+
 /// What a set of one group is in a scenario, if it has a key for it.
 fn set(group: &str, json: &str) -> Option<(&'static str, String)> {
     match group {
@@ -196,6 +209,16 @@ fn said(action: &Action, off: &[bool]) -> Vec<String> {
             };
             return (0..others.len().saturating_sub(1)).map(cut).collect();
         }
+        Action::Cut(Cuts::Ring) => {
+            let count = off.len();
+            let near = |a: usize, b: usize| b - a == 1 || (a == 0 && b == count - 1);
+            let pairs = (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b)));
+            let cut = |(a, b)| format!("bridge = {{ between = [{}, {}] }}", nodes(&[a]), nodes(&[b]));
+            let far = pairs.filter(|(a, b)| !near(*a, *b)).map(cut);
+            return std::iter::once("heal = true".to_owned()).chain(far).collect();
+        }
+        Action::Remove(through, gone) => removal(*through, *gone),
+        Action::Leave(host) => removal(*host, *host),
         Action::Heal => "heal = true".to_owned(),
         Action::PowerOff(host) => format!("power_off = [{}]", node(*host)),
         Action::KillPeer(host) => format!("stop_peer = [{}]", node(*host)),
@@ -210,9 +233,51 @@ fn said(action: &Action, off: &[bool]) -> Vec<String> {
         }
         Action::DiskFull(host, true) => format!("disk_full = [{}]", node(*host)),
         Action::DiskFull(host, false) => format!("disk_free = [{}]", node(*host)),
-        other => format!("# {other:?}"),
+        other => format!("# {}", without_form(other)),
     };
     vec![one]
+}
+
+/// What scenarios have no words for, in those of the trace.
+fn without_form(action: &Action) -> String {
+    let n = |host: &usize| format!("n{}", host + 1);
+    match action {
+        Action::Retry(host) => format!("the last event is handed in again through {}", n(host)),
+        Action::StartAll => "everything that is off is started".to_owned(),
+        Action::Undo(user, host, of) => {
+            format!("{} undoes the last change of {of} through {}", user.name(), n(host))
+        }
+        Action::Bad(user, host, of, bad) => {
+            format!("{} hands in something bad about {of} through {}: {bad:?}", user.name(), n(host))
+        }
+        Action::Join(host) => format!("a new machine joins through {}", n(host)),
+        Action::Clog(from, to, span) => format!("{} -> {} is clogged for {span:?}", n(from), n(to)),
+        Action::Flap(pairs, half, lasts) => {
+            let pairs: Vec<String> = pairs.iter().map(|(a, b)| format!("{}->{}", n(a), n(b))).collect();
+            format!("{} come and go every {half:?} for {lasts:?}", pairs.join(" "))
+        }
+        Action::Lossy(from, to, loss) => format!("{} -> {} loses {loss} of 1,000", n(from), n(to)),
+        Action::DieAfter(host, effects, death, back) => {
+            let back = back.map_or_else(String::new, |after| format!(", and is back after {after:?}"));
+            format!("{} dies after {effects} effects, by {death:?}{back}", n(host))
+        }
+        Action::Pause(host, span) => format!("{}'s peer stands still for {span:?}", n(host)),
+        Action::Again(host) => format!("{}'s peer is killed and started at once", n(host)),
+        Action::Room(host, records) => format!("{}'s disk has room for {records} records", n(host)),
+        Action::BackUp(host) => format!("{}'s disk is backed up", n(host)),
+        Action::Restore(host) => format!("{}'s disk is the one of the backup again", n(host)),
+        Action::Clone(host) => format!("{}'s disk is copied into a second machine", n(host)),
+        Action::StepClock(host, by_ms) => format!("{}'s clock is stepped by {by_ms} ms", n(host)),
+        Action::Drift(host, ppm) => format!("{}'s clock drifts by {ppm} ppm", n(host)),
+        Action::StopClock(host, true) => format!("{}'s clock stands", n(host)),
+        Action::StopClock(host, false) => format!("{}'s clock goes again", n(host)),
+        Action::NoPids(host, true) => format!("{} has no process left", n(host)),
+        Action::NoPids(host, false) => format!("{} has processes again", n(host)),
+        Action::SlowStarts(host, start) => format!("containers take {start:?} to start on {}", n(host)),
+        Action::Crash(_) => "some program ends with code 3".to_owned(),
+        Action::Oom(_) => "some program is killed for want of memory".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 #[cfg(test)]

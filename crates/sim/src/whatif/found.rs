@@ -18,6 +18,8 @@ const RAN_MS: i64 = 3_600_000;
 /// The cluster of a question, switched on.
 pub(super) fn found(question: &Question) -> Result<Cluster, NoAnswer> {
     let mut cluster = Cluster::of_machines(question.seed, question.machines.clone(), Settings::default());
+    // A what-if tells what a cluster does; whether it may is asked in stories, and takes longer.
+    cluster.thorough(false);
     cluster.keep_lives();
     let documents = write_deployments(&mut cluster, question)?;
     for (n, placed) in question.placed.iter().enumerate() {
@@ -71,8 +73,9 @@ fn write_deployments(cluster: &mut Cluster, question: &Question) -> Result<Docum
             name: deployment.name.clone(),
             source: Box::new(source),
         })?;
+        cluster.check.signed(&event);
         for host in &mut cluster.hosts {
-            host.disk.push(event.clone());
+            host.write([event.clone()]);
         }
     }
     Ok(documents)
@@ -100,6 +103,7 @@ impl Cluster {
         };
         it.kernel.insert(id, container);
         self.count(&replica, true);
+        self.remember_truth(host);
         self.life_begins(host, id);
     }
 }

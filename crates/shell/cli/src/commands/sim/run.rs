@@ -107,7 +107,7 @@ pub(crate) fn run(args: &RunArgs, context: &Context) -> Result<(), CliError> {
             let told = story.tell();
             One {
                 failed: told.ended.err().map(|what| (None, what)),
-                node_time: told.lasted * nodes(story.nodes),
+                node_time: told.lasted * nodes(told.machines),
             }
         });
     };

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use sim::scenario::Scenario;
-use sim::story::Story;
+use sim::story::{Ending, Story, kind_of};
 
 use super::run::parse_seed;
 use crate::Context;
@@ -54,7 +54,8 @@ fn replay(args: &SeedArgs, context: &Context, mut story: Story) -> Result<(), Cl
     if let (true, Some(what)) = (args.shrink, ended.failed.clone()) {
         let before = story.steps.len();
         out.say(format!("{what}\nshrinking {before} steps"))?;
-        story = story.shrink_while(|story| tell(story).failed.is_some());
+        let kind = kind_of(&what);
+        story = story.shrink_while(|story| tell(story).failed.is_some_and(|what| kind_of(&what) == kind));
         ended = tell(&story);
         out.say(format!("{} of {before} steps are needed", story.steps.len()))?;
         scenario = Some(story.scenario(ended.failed.as_deref().unwrap_or(&what)));
@@ -108,11 +109,15 @@ fn replay(args: &SeedArgs, context: &Context, mut story: Story) -> Result<(), Cl
 /// The world of a story in a few lines.
 fn world(story: &Story) -> String {
     let it = &story.settings;
+    let odds = &it.odds;
     let skewed = story.skews_ms.iter().filter(|skew| **skew != 0).count();
     format!(
         "Seed {}: {} nodes, each {}m cpu and {} MiB; {skewed} of the clocks are off\n\
          messages take {:?} to {:?}, {} of 1000 datagrams are lost; a sync takes {:?}\n\
-         a container starts in {:?}, stops in {:?} to {:?}, {} of 1000 starts fail",
+         a container starts in {:?}, stops in {:?} to {:?}, {} of 1000 starts fail\n\
+         datagrams: {} of 1000 late by up to {:?}, {} twice; links: {}; syncs: {} of 1000 take a second, \
+         {} of 100000 fail\n\
+         {} of 1000 programs do not end when asked{}; {}",
         story.seed,
         story.nodes,
         it.capacity.cpu_m,
@@ -125,7 +130,31 @@ fn world(story: &Story) -> String {
         it.stop.0,
         it.stop.1,
         it.start_failures,
+        odds.late,
+        odds.late_by,
+        odds.twice,
+        if odds.bytes_per_s == 0 {
+            "without bound".to_owned()
+        } else {
+            format!("{} bytes/s", odds.bytes_per_s)
+        },
+        odds.slow_syncs,
+        odds.failed_syncs,
+        odds.deaf,
+        story.rogue.map_or_else(String::new, |host| format!("; n{} is a rogue", host + 1)),
+        ending(&story.ending),
     )
+}
+
+fn ending(ending: &Ending) -> String {
+    match ending {
+        Ending::Calm => "in the end all is healed".to_owned(),
+        Ending::Core(_, outside) => {
+            let outside: Vec<String> =
+                outside.iter().map(|(host, how)| format!("n{} is {how:?}", host + 1)).collect();
+            format!("in the end {} for good", outside.join(", "))
+        }
+    }
 }
 
 /// Whether the file shows what the story did: not all of a story's world has a key in a scenario.
@@ -212,7 +241,7 @@ mod tests {
         let (args, context, captured) = asked(&format!("skerry sim seed 1 --trace {}", path.display()));
         run(&args, &context).unwrap();
         let trace = std::fs::read_to_string(path).unwrap();
-        assert!(trace.contains(" calm\n") && trace.contains(" at rest\n"), "{trace}");
+        assert!(trace.contains(" calm for n1, ") && trace.contains(" at rest\n"), "{trace}");
         assert!(!captured.stdout().contains("Trace"), "{}", captured.stdout());
         assert!(captured.stdout().contains("seed 1 holds"), "{}", captured.stdout());
     }
