@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sim::story::{Failure, Story, Took};
 
-/// Stories of each run of the tests: a minute of two processors in a debug build.
-const STORIES: u64 = 60;
+/// Stories of each run of the tests: two minutes of two processors in a debug build at most.
+const STORIES: u64 = 120;
 
 #[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
 fn number(of: &str) -> Option<u64> {

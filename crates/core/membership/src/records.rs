@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::limits::{
-    CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
-    NAMESPACES_MAX, NODES_MAX,
+    CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX,
+    LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
 };
 use model::{NodeId, NodeRecord, RecordVersion, SignedRecord};
 
@@ -33,6 +33,14 @@ pub enum RecordError {
     /// that this node has forgotten (a restored backup), or by a second holder of its key.
     #[error("a record of this node itself, of generation {} and count {}, is later than its own", .0.generation, .0.count)]
     FromMyFuture(RecordVersion),
+    /// It claims a replica by a number that no honest cluster reaches.
+    #[error("a record of {node:?} has claim number {claim}, the limit is {CLAIM_NUMBER_MAX}")]
+    ClaimTooHigh {
+        /// Whose record.
+        node: NodeId,
+        /// The number.
+        claim: u64,
+    },
     /// It has more of something than a node may say.
     #[error("a record of {node:?} has {count} {what}, the limit is {max}")]
     TooMuch {
@@ -161,6 +169,10 @@ fn check(record: &NodeRecord) -> Result<(), RecordError> {
     limit("containers", record.containers.len(), CONTAINERS_PER_NODE_MAX)?;
     let confirms = record.containers.iter().map(|it| it.confirms.len()).max().unwrap_or(0);
     limit("confirmed duplicates of one container", confirms, CONTAINERS_PER_NODE_MAX)?;
+    let claim = record.containers.iter().map(|it| it.claim).max().unwrap_or(0);
+    if claim > CLAIM_NUMBER_MAX {
+        return Err(RecordError::ClaimTooHigh { node: record.node, claim });
+    }
     let mut reasons = record.containers.iter().filter_map(|it| it.reason.as_ref());
     limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
     limit("declined replicas", record.declined.len(), DECLINED_MAX)?;

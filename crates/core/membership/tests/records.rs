@@ -4,7 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::{ADDRESSES_MAX, RecordError, Records};
-use model::{Capacity, Name, NodeId, NodeRecord, RecordVersion, Signature, SignedRecord};
+use model::limits::CLAIM_NUMBER_MAX;
+use model::{
+    Capacity, ContainerId, ContainerRecord, ContainerState, EventId, Name, NodeId, NodeRecord, RecordVersion,
+    ReplicaId, Revision, Signature, SignedRecord,
+};
 use proptest::prelude::*;
 
 fn id(n: u8) -> NodeId {
@@ -84,6 +88,40 @@ fn nobody_else_writes_this_nodes_record() {
     let future = RecordVersion { generation: 3, count: 0 };
     assert_eq!(take(&mut records, record(0, 3, 0)), Err(RecordError::FromMyFuture(future)));
     assert_eq!(records.get(&id(0)).unwrap().version, RecordVersion { generation: 2, count: 5 });
+}
+
+/// Seed 114 of the random stories: a hostile member claimed by the last number there is, and the next
+/// claim of every other node overflowed.
+#[test]
+fn a_claim_by_a_number_that_nobody_reaches_is_refused() {
+    let claims = |claim: u64| {
+        let mut record = record(1, 1, 1);
+        record.containers.push(ContainerRecord {
+            id: ContainerId::from_bytes([1; 8]),
+            replica: ReplicaId {
+                namespace: Name::default_namespace(),
+                deployment: "web".parse().unwrap(),
+                incarnation: EventId::from_bytes([2; 32]),
+                ordinal: 0,
+            },
+            revision: Revision::from_bytes([3; 32]),
+            revision_number: 1,
+            claim,
+            resources: Capacity::default(),
+            state: ContainerState::Running,
+            healthy: None,
+            pid: None,
+            started_ms: None,
+            restarts: 0,
+            reason: None,
+            confirms: vec![],
+        });
+        record
+    };
+    let mut records = table(0);
+    let refused = take(&mut records, claims(u64::MAX));
+    assert_eq!(refused, Err(RecordError::ClaimTooHigh { node: id(1), claim: u64::MAX }));
+    assert_eq!(take(&mut records, claims(CLAIM_NUMBER_MAX)), Ok(true));
 }
 
 #[test]

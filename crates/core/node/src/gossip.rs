@@ -212,7 +212,7 @@ impl Node {
                 Err(error @ RecordError::FromMyFuture(_)) => {
                     self.notice("second-life", None, format!("{}: {error}", self.name_of(&from)));
                 }
-                Err(error @ RecordError::TooMuch { .. }) => {
+                Err(error @ (RecordError::TooMuch { .. } | RecordError::ClaimTooHigh { .. })) => {
                     tracing::warn!(%error, ?from, "record dropped");
                 }
             }

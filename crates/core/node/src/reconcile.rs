@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::limits::CONTAINERS_PER_NODE_MAX;
+use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
     ReplicaId, Revision, Time,
@@ -187,8 +187,8 @@ impl Node {
                 continue;
             }
             let highest = self.claims_of(&replica).map(|(_, record)| record.claim).max().unwrap_or(0);
-            let claim =
-                Claim { replica, revision, revision_number: number, number: highest + 1, run, restarts: 0 };
+            let next = highest.saturating_add(1).min(CLAIM_NUMBER_MAX);
+            let claim = Claim { replica, revision, revision_number: number, number: next, run, restarts: 0 };
             let id = self.next_container();
             self.mine.insert(id, Mine::new(id, claim));
             self.changed = true;
