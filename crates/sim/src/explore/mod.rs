@@ -6,7 +6,7 @@
 //! others wait. What follows the last choice is calm, and is checked as a story's end is. A state that
 //! was seen before is not followed again. Runs are replayed from the beginning: a peer cannot be copied.
 //!
-//! Things that are due within one [`WINDOW`] come at the same instant, in any order, so that two orders
+//! Things that are due within one `WINDOW` come at the same instant, in any order, so that two orders
 //! that make no difference make none in the state either.
 //!
 //! - `scope`: what is done in a scope.
