@@ -7,7 +7,7 @@ use std::time::Duration;
 use sim::story::{Failure, Story, Took};
 
 /// Stories of each run of the tests: two minutes of two processors in a debug build at most.
-const STORIES: u64 = 120;
+const STORIES: u64 = 240;
 
 #[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
 fn number(of: &str) -> Option<u64> {

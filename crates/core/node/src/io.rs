@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Capacity, ContainerId, Digest, EventId, ImageRecord, NodeId, Port, ReplicaId, RestartPolicy, Revision,
-    Time, UserId,
+    Capacity, ContainerId, Deployment, Digest, EventId, ImageRecord, NodeId, Port, ReplicaId, RestartPolicy,
+    Revision, Time, UserId,
 };
 use serde::{Deserialize, Serialize};
 use wire::Message;
@@ -280,6 +280,24 @@ pub struct RunSpec {
     pub ports: Vec<Port>,
     /// When it is started again.
     pub restart: RestartPolicy,
+}
+
+impl RunSpec {
+    /// What a container of this deployment runs.
+    pub fn of(deployment: &Deployment) -> Self {
+        Self {
+            reference: deployment.image.reference.clone(),
+            image: deployment.image.digest,
+            command: deployment.image.command.clone(),
+            args: deployment.image.args.clone(),
+            env: deployment.env.vars.clone(),
+            workdir: deployment.image.workdir.clone(),
+            user: deployment.image.user.clone(),
+            resources: deployment.resources.as_capacity(),
+            ports: deployment.ports.ports.clone(),
+            restart: deployment.restart.policy,
+        }
+    }
 }
 
 /// A container that the shell found when the peer started.

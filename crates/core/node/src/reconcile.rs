@@ -175,7 +175,7 @@ impl Node {
             let key = (replica.namespace.clone(), replica.deployment.clone());
             let Some(desired) = self.desired.get(&key) else { continue };
             let (revision, number) = (desired.revision, desired.number);
-            let run = run_spec(desired);
+            let run = RunSpec::of(&desired.deployment);
             let here = self.mine.values().any(|mine| {
                 mine.is_claim() && mine.claim.replica == replica && mine.claim.revision == revision
             });
@@ -726,23 +726,6 @@ impl Node {
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
         steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(alone).min()
-    }
-}
-
-/// What a container of this deployment runs.
-fn run_spec(desired: &Desired) -> RunSpec {
-    let deployment = &desired.deployment;
-    RunSpec {
-        reference: deployment.image.reference.clone(),
-        image: deployment.image.digest,
-        command: deployment.image.command.clone(),
-        args: deployment.image.args.clone(),
-        env: deployment.env.vars.clone(),
-        workdir: deployment.image.workdir.clone(),
-        user: deployment.image.user.clone(),
-        resources: deployment.resources.as_capacity(),
-        ports: deployment.ports.ports.clone(),
-        restart: deployment.restart.policy,
     }
 }
 

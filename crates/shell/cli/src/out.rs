@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::{CliError, Exit};
@@ -164,12 +165,14 @@ impl Out {
         if self.quiet { Ok(()) } else { self.write(false, format!("{}\n", text.as_ref()).as_bytes()) }
     }
 
-    /// A line of words that takes the place of the one before it, on a terminal alone; empty to clear it.
-    pub(crate) fn progress(&self, text: &str) -> Result<(), CliError> {
-        if self.quiet || !self.live {
-            return Ok(());
-        }
-        self.write(false, format!("\r\u{1b}[2K{text}").as_bytes())
+    /// A bar on stderr for so many steps; hidden where nobody watches.
+    pub(crate) fn progress(&self, count: u64) -> ProgressBar {
+        let shown = !self.quiet && self.live;
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len}{msg}, {eta} left")
+            .expect("the template is a constant")
+            .progress_chars("##.");
+        ProgressBar::with_draw_target(Some(count), target).with_style(style)
     }
 
     /// The error that ends the command.

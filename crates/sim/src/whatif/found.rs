@@ -35,18 +35,7 @@ pub(super) fn found(question: &Question) -> Result<Cluster, NoAnswer> {
             revision: deployment.revision(),
             revision_number: documents.revision_number(&placed.namespace, &placed.name, view.incarnation),
             number: 1,
-            run: RunSpec {
-                reference: deployment.image.reference.clone(),
-                image: deployment.image.digest,
-                command: deployment.image.command.clone(),
-                args: deployment.image.args.clone(),
-                env: deployment.env.vars.clone(),
-                workdir: deployment.image.workdir.clone(),
-                user: deployment.image.user.clone(),
-                resources: deployment.resources.as_capacity(),
-                ports: deployment.ports.ports.clone(),
-                restart: deployment.restart.policy,
-            },
+            run: RunSpec::of(deployment),
             restarts: 0,
         };
         cluster.runs_already(placed.machine, n, claim);

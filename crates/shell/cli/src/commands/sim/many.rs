@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::error::CliError;
 use crate::out::Out;
 
 /// Seeds in one run: at some tens a second, a day.
@@ -15,10 +14,6 @@ pub(super) const SEEDS_MAX: u64 = 1_000_000;
 pub(super) const JOBS_MAX: u16 = 512;
 /// Failures that are kept to be shown; the others are counted.
 pub(super) const FAILURES_KEPT_MAX: usize = 100;
-/// How often the line of progress is drawn: often enough to look alive.
-const DRAW_EVERY: Duration = Duration::from_millis(200);
-/// Cells of the bar.
-const BAR: u64 = 30;
 
 /// How one seed ended.
 pub(super) struct One {
@@ -60,18 +55,10 @@ impl All {
         format!("{seeds:.1} seeds/s, {:.0} simulated node-hours/h", self.node_time.as_secs_f64() / took)
     }
 
-    fn progress(&self, count: u64) -> String {
-        let full = self.done * BAR / count.max(1);
-        let bar: String = (0..BAR).map(|at| if at < full { '#' } else { '.' }).collect();
+    /// What the bar says beside how far it is.
+    fn progress(&self) -> String {
         let failed = if self.failed == 0 { String::new() } else { format!(", {} failed", self.failed) };
-        let left = match self.done {
-            0 => String::new(),
-            done => {
-                let left = u128::from(count.saturating_sub(done)) * self.took.as_millis() / u128::from(done);
-                format!(", {} left", crate::out::span(u64::try_from(left / 1_000).unwrap_or(u64::MAX)))
-            }
-        };
-        format!("[{bar}] {}/{count}{failed}, {}{left}", self.done, self.rate())
+        format!("{failed}, {}", self.rate())
     }
 }
 
@@ -83,16 +70,12 @@ pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Runs `count` seeds from `from` on, on so many threads. A panic is a failure of its seed.
-pub(super) fn run(
-    out: &Out,
-    (from, count): (u64, u64),
-    jobs: usize,
-    one: impl Fn(u64) -> One + Sync,
-) -> Result<All, CliError> {
+pub(super) fn run(out: &Out, (from, count): (u64, u64), jobs: usize, one: impl Fn(u64) -> One + Sync) -> All {
     let begin = Instant::now();
     let next = AtomicU64::new(0);
     let mut all = All::default();
-    let drawn = std::thread::scope(|scope| {
+    let bar = out.progress(count);
+    std::thread::scope(|scope| {
         let (send, receive) = mpsc::channel();
         for _ in 0..jobs {
             let (send, next, one) = (send.clone(), &next, &one);
@@ -115,19 +98,16 @@ pub(super) fn run(
             });
         }
         drop(send);
-        let mut drawn = None::<Instant>;
         while let Ok((seed, ended)) = receive.recv() {
             all.take(seed, ended);
             all.took = begin.elapsed();
-            if drawn.is_none_or(|at| at.elapsed() >= DRAW_EVERY) {
-                drawn = Some(Instant::now());
-                out.progress(&all.progress(count))?;
-            }
+            bar.set_message(all.progress());
+            bar.inc(1);
         }
-        out.progress("")
     });
+    bar.finish_and_clear();
     all.took = begin.elapsed();
-    drawn.map(|()| all)
+    all
 }
 
 #[cfg(test)]
@@ -142,7 +122,6 @@ mod tests {
             let failed = (seed == 17).then(|| (Some("x.toml:4".to_owned()), "not within 1s".to_owned()));
             One { failed, node_time: Duration::from_secs(3_600) }
         });
-        let all = all.unwrap();
         assert_eq!((all.done, all.failed), (50, 2));
         assert_eq!(all.node_time, Duration::from_secs(49 * 3_600));
         assert_eq!(all.failures[&17].1, "not within 1s");
@@ -151,18 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_progress_says_how_far_it_is() {
-        let all = All {
-            done: 30,
-            failed: 1,
-            took: Duration::from_secs(3),
-            node_time: Duration::from_secs(30),
-            ..All::default()
-        };
-        assert_eq!(
-            all.progress(60),
-            "[###############...............] 30/60, 1 failed, 10.0 seeds/s, 10 simulated node-hours/h, 3s left"
-        );
+    fn the_line_of_progress_says_how_fast_it_is_and_what_failed() {
+        let (done, failed) = (30, 1);
+        let (took, node_time) = (Duration::from_secs(3), Duration::from_secs(30));
+        let all = All { done, failed, node_time, took, ..All::default() };
+        assert_eq!(all.progress(), ", 1 failed, 10.0 seeds/s, 10 simulated node-hours/h");
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn many(
             .hint(format!("the last seed is {}", u64::MAX)));
     }
     let out = &context.out;
-    let all = many::run(out, (work.from, work.count), args.jobs(work.count), one)?;
+    let all = many::run(out, (work.from, work.count), args.jobs(work.count), one);
     let answer = work.answer(&all);
     if out.structured() {
         out.value(&answer)?;
