@@ -352,14 +352,6 @@ impl Membership {
         self.seen.get(node).map(|seen| seen.changed_at)
     }
 
-    /// Whether anything was ever heard of a member, from itself or from others, its death included.
-    /// Before that its being down is only an assumption.
-    pub fn has_news_of(&self, node: &NodeId) -> bool {
-        self.seen.get(node).is_some_and(|seen| {
-            seen.liveness != Liveness::Down || seen.risen_at.is_some() || seen.told.is_some()
-        })
-    }
-
     /// Every member but this node, with what is believed of it.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, Liveness)> {
         self.seen.iter().map(|(id, seen)| (*id, seen.liveness))

@@ -273,12 +273,8 @@ impl Node {
         }
         let nobody_else = self.links.is_empty();
         // A member whose record nobody has may run anything: it was started together with this node, or
-        // is gone for good. It is waited for as long as for company. So is one whose record came before
-        // any news of it: it would be taken for dead, and what the record says it runs for lost.
-        let all_known = self
-            .links
-            .keys()
-            .all(|node| self.records.get(node).is_some() && self.membership.has_news_of(node));
+        // is gone for good. It is waited for as long as for company.
+        let all_known = self.links.keys().all(|node| self.records.get(node).is_some());
         let caught_up = all_known
             && self.links.values().any(|link| link.is_up() && link.level && self.has_records_of(link));
         let alone = self.now >= self.started + self.config.timings.alone;
