@@ -103,13 +103,6 @@ impl Author {
         self.key.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
     }
 
-    /// What signs with this key, as a node's.
-    pub(crate) fn signer(self) -> node::Signer {
-        node::Signer::new(move |bytes| {
-            self.key.sign(bytes).as_ref().try_into().expect("an Ed25519 signature has 64 bytes")
-        })
-    }
-
     fn sign(&mut self, body: &Body) -> Vec<u8> {
         let sign = |bytes: &[u8]| {
             let signature = self.key.sign(bytes);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use document::Documents;
 use model::{EventId, ImageRecord, NodeId};
-use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Sabotage, Timings};
+use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Timings};
 use rand::RngExt;
 
 use crate::author::{Author, Spec, image_digest};
@@ -66,13 +66,10 @@ impl Cluster {
             labels: it.machine.labels.clone(),
             capacity: it.machine.capacity,
             signer: it.signer.clone(),
+            reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
             timings: Timings::default(),
-            sabotage: settings
-                .no_duplicate_resolution
-                .then_some(Sabotage::NoDuplicateResolution)
-                .into_iter()
-                .collect(),
+            sabotage: settings.sabotage,
         };
         let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");

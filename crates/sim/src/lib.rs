@@ -5,6 +5,7 @@
 //! simulation it does in production.
 //!
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
+//! - `memory`: what all peers are sent is read once.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
 //! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
@@ -36,6 +37,7 @@ mod hostile;
 mod kernel;
 mod look;
 mod members;
+mod memory;
 mod net;
 pub mod scenario;
 pub mod story;

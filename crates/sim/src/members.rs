@@ -41,7 +41,7 @@ impl Cluster {
             capacity: self.settings.capacity,
             labels: BTreeMap::new(),
         };
-        self.hosts.push(Host::new(id, key.signer(), machine));
+        self.hosts.push(Host::new(id, crate::memory::signer(id), machine));
         self.index.insert(id, host);
         // The peer may have died of the token: then the machine stays what it is, switched off.
         self.join_with(&token, host, through).ok().map(|_| host)
@@ -70,7 +70,7 @@ impl Cluster {
         let admission = key.admit(node.documents(), token, info);
         log.push(admission.clone());
         let old = &self.hosts[host];
-        let mut fresh = Host::new(id, key.signer(), old.machine.clone());
+        let mut fresh = Host::new(id, crate::memory::signer(id), old.machine.clone());
         // The machine stays: its clock, how it runs programs, what its operator says of it, its lives.
         fresh.life = old.life + 1;
         fresh.pids = old.pids;

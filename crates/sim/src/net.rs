@@ -210,6 +210,9 @@ impl Cluster {
         let after = self.stream_takes(host, target, link, &message);
         let Some(wire) = self.wires.get_mut(&link) else { return };
         self.frames += 1;
+        if let Message::Events { events, .. } = &message {
+            self.events_sent += events.len() as u64;
+        }
         let direction = wire.direction(host);
         let number = wire.numbers[direction];
         wire.numbers[direction] += 1;

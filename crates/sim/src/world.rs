@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use document::Documents;
 use document::event::NodeInfo;
-use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Time};
+use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Sabotages, Time};
 use node::{CommandId, Effect, Input, Outcome, Seq};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -17,6 +18,7 @@ use crate::author::{Author, name};
 use crate::check::Check;
 use crate::doom::Doom;
 use crate::host::{Host, Machine};
+use crate::memory::{self, Memory};
 use crate::net::Wire;
 use crate::timeline::Lives;
 use crate::weather::{Flap, Odds};
@@ -50,8 +52,8 @@ pub struct Settings {
     pub start_failures: u32,
     /// What each node offers, where the machines are not described one by one.
     pub capacity: Capacity,
-    /// Duplicates are never resolved: to show that a check can fail.
-    pub no_duplicate_resolution: bool,
+    /// Faults of every peer: to show that a check can fail.
+    pub sabotage: Sabotages,
     /// What the world does by itself.
     pub odds: Odds,
 }
@@ -67,7 +69,7 @@ impl Default for Settings {
             dial: Duration::from_millis(500),
             start_failures: 0,
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
-            no_duplicate_resolution: false,
+            sabotage: Sabotages::NONE,
             odds: Odds::default(),
         }
     }
@@ -132,20 +134,46 @@ pub(crate) struct Entry {
     pub(crate) what: Happening,
 }
 
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.order == other.order
-    }
+/// What happens when, in order. What happens lies still; only when and where it lies is moved about.
+#[derive(Debug, Default)]
+struct Queue {
+    order: BinaryHeap<Reverse<(Time, u64, u32)>>,
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
 }
-impl Eq for Entry {}
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+
+impl Queue {
+    fn push(&mut self, entry: Entry) {
+        let (at, order) = (entry.at, entry.order);
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).expect("memory ends before 2^32 entries")
+        });
+        self.entries[place as usize] = Some(entry);
+        self.order.push(Reverse((at, order, place)));
     }
-}
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+
+    /// When the next thing happens.
+    fn next(&self) -> Option<Time> {
+        self.order.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let Reverse((.., place)) = self.order.pop()?;
+        self.free.push(place);
+        self.entries[place as usize].take()
+    }
+
+    /// Takes one out of its turn.
+    fn take(&mut self, number: u64) -> Option<Entry> {
+        let place = self.order.iter().find(|Reverse((_, order, _))| *order == number)?.0.2;
+        self.order.retain(|Reverse((_, order, _))| *order != number);
+        self.free.push(place);
+        self.entries[place as usize].take()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().flatten()
     }
 }
 
@@ -169,8 +197,10 @@ pub struct Cluster {
     order: u64,
     pub(crate) links_made: u64,
     pub(crate) commands: u64,
-    queue: BinaryHeap<Reverse<Entry>>,
+    queue: Queue,
     pub(crate) rng: ChaCha8Rng,
+    /// What the peers were sent, read once.
+    pub(crate) reader: Arc<Memory>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) index: BTreeMap<NodeId, usize>,
     pub(crate) identity: ClusterId,
@@ -203,6 +233,8 @@ pub struct Cluster {
     pub bob: Author,
     /// Messages sent on links.
     pub frames: u64,
+    /// Events sent on links, each copy counted.
+    pub events_sent: u64,
     /// Datagrams sent, those that were lost included.
     pub datagrams: u64,
     /// Counts what changes what runs or what is known of events: what depends on these alone need not be
@@ -324,12 +356,10 @@ impl Cluster {
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
         let Founding { cluster, log, ids } = found(seed, &machines, later, &mut alice, &bob);
-        let signer = |n: usize| Author::new(seed32(seed, 0x0d, n as u64)).signer();
         let mut hosts: Vec<Host> = ids
             .iter()
             .zip(machines)
-            .enumerate()
-            .map(|(n, (id, machine))| Host::new(*id, signer(n), machine))
+            .map(|(id, machine)| Host::new(*id, memory::signer(*id), machine))
             .collect();
         for (_, host) in hosts.iter_mut().enumerate().filter(|(n, _)| !later.contains(n)) {
             host.write(log.iter().cloned());
@@ -341,8 +371,9 @@ impl Cluster {
             order: 0,
             links_made: 0,
             commands: 0,
-            queue: BinaryHeap::new(),
+            queue: Queue::default(),
             rng: ChaCha8Rng::from_seed(seed32(seed, 0x00, 0)),
+            reader: Arc::default(),
             index: ids.iter().enumerate().map(|(n, id)| (*id, n)).collect(),
             hosts,
             identity: cluster,
@@ -362,6 +393,7 @@ impl Cluster {
             alice,
             bob,
             frames: 0,
+            events_sent: 0,
             datagrams: 0,
             changes: 0,
             starts: BTreeMap::new(),
@@ -392,7 +424,7 @@ impl Cluster {
         self.order += 1;
         let entry =
             Entry { at: self.now + after, order: self.order, host, life: self.hosts[host].life, what };
-        self.queue.push(Reverse(entry));
+        self.queue.push(entry);
     }
 
     /// A time between the two, both included.
@@ -404,7 +436,7 @@ impl Cluster {
     /// Lets so much time pass.
     pub fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
-        while self.queue.peek().is_some_and(|Reverse(entry)| entry.at <= end) {
+        while self.queue.next().is_some_and(|at| at <= end) {
             self.step();
         }
         self.now = end;
@@ -417,8 +449,8 @@ impl Cluster {
             if holds(self) {
                 return Some(self.now.since(begin));
             }
-            match self.queue.peek() {
-                Some(Reverse(entry)) if entry.at <= end => self.step(),
+            match self.queue.next() {
+                Some(at) if at <= end => self.step(),
                 _ => {
                     self.now = end;
                     return holds(self).then_some(max);
@@ -428,7 +460,7 @@ impl Cluster {
     }
 
     fn step(&mut self) {
-        let Some(Reverse(entry)) = self.queue.pop() else { return };
+        let Some(entry) = self.queue.pop() else { return };
         self.now = self.now.max(entry.at);
         self.sample();
         self.come(entry);
@@ -461,7 +493,7 @@ impl Cluster {
     // --- For the search of orders.
 
     pub(crate) fn queue_entries(&self) -> impl Iterator<Item = &Entry> {
-        self.queue.iter().map(|Reverse(entry)| entry)
+        self.queue.iter()
     }
 
     /// Whether it is meant for an earlier life, or is an alarm that was set anew.
@@ -480,11 +512,8 @@ impl Cluster {
 
     /// Lets one thing come before all others; `window` is how late the others may be for it.
     pub(crate) fn take_entry(&mut self, order: u64, window: Duration) {
-        let (mut taken, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.queue).into_iter().partition(|Reverse(entry)| entry.order == order);
-        self.queue = rest.into();
-        if let Some(Reverse(entry)) = taken.pop() {
-            let first = self.queue.peek().map_or(entry.at, |Reverse(first)| first.at.min(entry.at));
+        if let Some(entry) = self.queue.take(order) {
+            let first = self.queue.next().map_or(entry.at, |first| first.min(entry.at));
             self.now = self.now.max(entry.at).max(first + window);
             self.come(entry);
         }

@@ -41,7 +41,7 @@ fn a_record_counts_only_as_its_node_signed_it_for_this_cluster() {
     let good = cluster.signed_by(2, id, &newer);
     let mut changed = newer.clone();
     changed.capacity.cpu_m += 1;
-    let changed = SignedRecord { bytes: wire::encode_record(&changed).unwrap(), ..good.clone() };
+    let changed = SignedRecord { bytes: wire::encode_record(&changed).unwrap().into(), ..good.clone() };
     let mut bent = good.signature.to_bytes();
     bent[63] ^= 1;
     let mut of_another = newer.clone();
@@ -56,7 +56,7 @@ fn a_record_counts_only_as_its_node_signed_it_for_this_cluster() {
         ),
         ("without any", SignedRecord { signature: Signature::from_bytes(&[0; 64]), ..good.clone() }),
         ("of n1 itself, from a life that it forgot", cluster.signed_by(1, id, &of_another)),
-        ("that cannot be read", SignedRecord { bytes: vec![255; 9], ..good.clone() }),
+        ("that cannot be read", SignedRecord { bytes: vec![255; 9].into(), ..good.clone() }),
     ];
     for (what, lie) in lies {
         assert_eq!(after(&mut cluster, vec![lie]), truth, "{what}");

@@ -351,7 +351,10 @@ fn no_copy_is_stopped_on_what_a_winner_said_before_it_lost_power() {
 
 #[test]
 fn without_duplicate_resolution_the_checks_of_this_file_fail() {
-    let settings = Settings { no_duplicate_resolution: true, ..Settings::default() };
+    let settings = Settings {
+        sabotage: model::Sabotages::NONE.with(model::Sabotage::NoDuplicateResolution),
+        ..Settings::default()
+    };
     let mut cluster = Cluster::new(7, 3, settings);
     cluster.run_for(Duration::from_secs(3));
     cluster.apply(0, "web", &Spec::new(6));

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use sim::story::{Failure, Story, Took};
 
-/// Stories of each run of the tests: two minutes of two processors in a debug build at most.
-const STORIES: u64 = 240;
+/// Stories of each run of the tests: a minute of two processors.
+const STORIES: u64 = 600;
+
+/// Every so many-th story is told twice, and must be told alike.
+const TWICE: u64 = 50;
 
 #[allow(clippy::disallowed_methods, reason = "a test is told on its command line how much to do")]
 fn number(of: &str) -> Option<u64> {
@@ -16,7 +19,16 @@ fn number(of: &str) -> Option<u64> {
 
 /// Runs one seed; a panic in it is a failure like any other.
 fn one(seed: u64) -> Result<Took, Box<Failure>> {
-    std::panic::catch_unwind(|| Story::draw(seed).run()).unwrap_or_else(|panic| {
+    let tell = || {
+        let story = Story::draw(seed);
+        let ended = story.run();
+        if seed.is_multiple_of(TWICE) {
+            let (first, second) = (story.tell(), story.tell());
+            assert_eq!(first.trace, second.trace, "seed {seed} is told twice, and not alike");
+        }
+        ended
+    };
+    std::panic::catch_unwind(tell).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text =
             text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned())).unwrap_or_default();
@@ -90,7 +102,7 @@ fn whatever_happens_the_cluster_comes_to_rest_and_keeps_its_promises() {
 fn without_duplicate_resolution_stories_fail() {
     let fails = |seed: &u64| {
         let mut story = Story::draw(*seed);
-        story.settings.no_duplicate_resolution = true;
+        story.settings.sabotage = model::Sabotages::NONE.with(model::Sabotage::NoDuplicateResolution);
         story.run().is_err()
     };
     assert!((0..20).any(|seed| fails(&seed)), "the checks would have seen nothing");
@@ -101,7 +113,7 @@ fn a_story_runs_twice_alike() {
     let trace = |seed: u64| {
         let mut story = Story::draw(seed);
         // With this every story fails that ever has a duplicate, and shows its trace.
-        story.settings.no_duplicate_resolution = true;
+        story.settings.sabotage = model::Sabotages::NONE.with(model::Sabotage::NoDuplicateResolution);
         story.run().map_err(|failure| failure.to_string())
     };
     for seed in 0..5 {

@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long)]
     no_settle: bool,
     /// The folder of the clusters; taken down first if an earlier run was killed
-    #[arg(long, default_value = "/tmp/skerry-bench")]
+    #[arg(long, default_value = "/var/lib/skerry-bench")]
     dir: PathBuf,
 }
 

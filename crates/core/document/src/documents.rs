@@ -10,12 +10,15 @@
 //! there are is no part of any event's past.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::limits::EVENT_DEPS_MAX;
-use model::{ClusterId, DocId, EventId, Name};
+use model::{ClusterId, DocId, EventId, Name, Sabotage, Sabotages};
 
 use crate::bits::Bits;
-use crate::event::{Author, Body, DecodeError, Decoded, Groups, Kind, Refused, SignedEvent, decode, id_of};
+use crate::event::{
+    Author, Body, DecodeError, Decoded, Groups, Kind, Refused, SignedEvent, decode, decode_unverified, id_of,
+};
 use crate::history::{self, HistoryItem};
 use crate::log::{Log, PlanError, Planned};
 use crate::namespace::{self, Namespace, View};
@@ -67,6 +70,25 @@ impl From<DecodeError> for InsertError {
             DecodeError::Refused(refused) => Self::Refused(refused),
             DecodeError::NotUnderstood { id, version } => Self::NotUnderstood { id, version },
         }
+    }
+}
+
+/// Reads stored bytes, as [`decode`] does.
+#[derive(Clone)]
+pub struct EventReader(Arc<ReadEvent>);
+
+type ReadEvent = dyn Fn(&[u8]) -> Result<Decoded, DecodeError> + Send + Sync;
+
+impl EventReader {
+    /// What reads; it must find what [`decode`] would.
+    pub fn new(read: impl Fn(&[u8]) -> Result<Decoded, DecodeError> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl std::fmt::Debug for EventReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EventReader")
     }
 }
 
@@ -157,8 +179,8 @@ pub struct Documents {
     by_name: BTreeMap<Name, u32>,
     places: BTreeMap<EventId, Place>,
     voids: BTreeMap<EventId, Void>,
-    #[cfg(feature = "sabotage")]
-    unverified: bool,
+    sabotage: Sabotages,
+    reader: Option<EventReader>,
 }
 
 impl Documents {
@@ -181,15 +203,36 @@ impl Documents {
             by_name: BTreeMap::new(),
             places: BTreeMap::new(),
             voids: BTreeMap::new(),
-            #[cfg(feature = "sabotage")]
-            unverified: false,
+            sabotage: Sabotages::NONE,
+            reader: None,
         }
     }
 
-    /// Believes every event from now on, whoever signed it.
-    #[cfg(feature = "sabotage")]
-    pub fn verify_nothing(&mut self) {
-        self.unverified = true;
+    /// Has events read by this from now on. It must find what [`decode`] would.
+    pub fn read_by(&mut self, reader: EventReader) {
+        self.reader = Some(reader);
+    }
+
+    /// Nothing of this cluster, read alike.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        let mut empty = Self::with_epoch(self.cluster, self.epoch);
+        empty.sabotage(self.sabotage);
+        empty.reader.clone_from(&self.reader);
+        empty
+    }
+
+    /// Puts these faults in, before the first event.
+    pub fn sabotage(&mut self, faults: Sabotages) {
+        self.sabotage = faults;
+        self.log.sabotage = faults;
+        self.facts.sabotage = faults;
+    }
+
+    fn new_namespace(&self, name: &Name) -> Namespace {
+        let mut namespace = Namespace::new(self.cluster, name, self.epoch);
+        namespace.log.sabotage = self.sabotage;
+        namespace
     }
 
     /// The cluster.
@@ -209,6 +252,18 @@ impl Documents {
         let inserted = self.take_in(stored);
         self.settle();
         inserted
+    }
+
+    /// The same, but a void event is not remembered: nobody who sends one has it from here.
+    pub fn insert_valid(&mut self, stored: &[u8]) -> Result<Inserted, InsertError> {
+        let inserted = match self.judge(stored)? {
+            Judged::Void { decoded: Decoded { id, body, .. }, reason } => {
+                return Ok(Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } });
+            }
+            judged => self.take(judged),
+        };
+        self.settle();
+        Ok(inserted)
     }
 
     /// Takes in many events at once: at the start, and when catching up. The order must respect
@@ -236,16 +291,21 @@ impl Documents {
     }
 
     fn take_in(&mut self, stored: &[u8]) -> Result<Inserted, InsertError> {
-        match self.judge(stored)? {
-            Judged::Known { id, doc } => Ok(Inserted { id, doc, outcome: Outcome::Known }),
+        let judged = self.judge(stored)?;
+        Ok(self.take(judged))
+    }
+
+    fn take(&mut self, judged: Judged) -> Inserted {
+        match judged {
+            Judged::Known { id, doc } => Inserted { id, doc, outcome: Outcome::Known },
             Judged::Void { decoded: Decoded { id, event, body }, reason } => {
                 self.voids.insert(id, Void { doc: body.doc.clone(), event, reason: reason.clone() });
-                Ok(Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } })
+                Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } }
             }
             Judged::Valid { decoded, planned } => {
                 let inserted = applied(&decoded, planned.hash());
                 self.add(decoded, *planned);
-                Ok(inserted)
+                inserted
             }
         }
     }
@@ -259,7 +319,7 @@ impl Documents {
                 } else {
                     let slot =
                         u32::try_from(self.namespaces.len()).expect("each takes memory, far more than a bit");
-                    self.namespaces.push(Namespace::new(self.cluster, &name, self.epoch));
+                    self.namespaces.push(self.new_namespace(&name));
                     self.by_name.insert(name, slot);
                     slot
                 };
@@ -297,9 +357,11 @@ impl Documents {
                 return Ok(Judged::Known { id, doc });
             }
         }
-        #[cfg(feature = "sabotage")]
-        let decode = if self.unverified { crate::event::decode_unverified } else { decode };
-        let decoded = decode(stored)?;
+        let decoded = match &self.reader {
+            _ if self.sabotage.has(Sabotage::NoVerification) => decode_unverified(stored)?,
+            Some(reader) => (reader.0)(stored)?,
+            None => decode(stored)?,
+        };
         let Decoded { id, body, .. } = &decoded;
         let cluster = match body.kind {
             Kind::Genesis(_) => ClusterId::from_bytes(*id.as_bytes()),
@@ -340,7 +402,7 @@ impl Documents {
             DocId::Cluster => (Some(Slot::Cluster), None),
             DocId::Namespace(name) => match self.by_name.get(name) {
                 Some(slot) => (Some(Slot::Namespace(*slot)), None),
-                None => (None, Some(Namespace::new(self.cluster, name, self.epoch))),
+                None => (None, Some(self.new_namespace(name))),
             },
         };
         // Void ones first, whichever list they are in: the order of `VoidReason`.
@@ -359,6 +421,8 @@ impl Documents {
         };
         let log = namespace.map_or(&self.log, |namespace| &namespace.log);
         let past = log.past_of(deps.iter().copied());
+        let everything = self.sabotage.has(Sabotage::JudgedByPresent).then(|| log.everything());
+        let judged_by = everything.as_ref().unwrap_or(&past);
         let (verdict, puts) = match (namespace, &body.kind) {
             (Some(namespace), Kind::Change(change)) => {
                 let rights = self.log.past_of(auth);
@@ -367,7 +431,7 @@ impl Documents {
                 } else {
                     let undone = change.undoes.and_then(|undone| self.places.get(&undone));
                     let undone = undone.filter(|undone| Some(undone.slot) == slot).map(|undone| undone.index);
-                    namespace.judge(change, undone, &past)
+                    namespace.judge(change, undone, judged_by)
                 };
                 (verdict, namespace::puts(*id, change))
             }
@@ -497,7 +561,11 @@ impl Documents {
         let past = self.past_in(log, known);
         let mut events = Vec::new();
         let mut bytes = 0_usize;
-        for (_, entry) in log.ordered().filter(|(index, _)| !past.contains(*index)) {
+        let mut lacking: Vec<_> = log.ordered().filter(|(index, _)| !past.contains(*index)).collect();
+        if self.sabotage.has(Sabotage::LastEventKept) {
+            lacking.pop();
+        }
+        for (_, entry) in lacking {
             bytes = bytes.saturating_add(entry.event.size());
             if bytes > bytes_max && !events.is_empty() {
                 return (events, true);

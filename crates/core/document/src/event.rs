@@ -549,7 +549,6 @@ pub fn decode(stored: &[u8]) -> Result<Decoded, DecodeError> {
 }
 
 /// Reads an event, and believes whoever it names as its author.
-#[cfg(feature = "sabotage")]
 pub(crate) fn decode_unverified(stored: &[u8]) -> Result<Decoded, DecodeError> {
     read(stored)
 }

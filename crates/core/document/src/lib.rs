@@ -36,7 +36,7 @@ mod namespace;
 mod roster;
 mod verdict;
 
-pub use documents::{Documents, InsertError, Inserted, Outcome, SAMPLES_MAX, Stored};
+pub use documents::{Documents, EventReader, InsertError, Inserted, Outcome, SAMPLES_MAX, Stored};
 pub use history::{Action, EditSummary, GroupChange, HistoryItem};
 pub use namespace::{Conflict, Scope, Side, View};
 pub use roster::{Member, Roster, Token, User};

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use automerge::legacy::{Key, ObjectId, Op, OpId, OpType, SortedVec};
 use automerge::{ActorId, Automerge, Change, ChangeHash, ExpandedChange, ObjType, ScalarValue};
 use data_encoding::BASE64_NOPAD;
-use model::{ClusterId, DocId, EventId};
+use model::{ClusterId, DocId, EventId, Sabotage, Sabotages};
 use sha2::{Digest as _, Sha256};
 
 use crate::bits::Bits;
@@ -154,6 +154,7 @@ pub(crate) enum PlanError {
 #[derive(Debug)]
 pub(crate) struct Log {
     epoch: u64,
+    pub(crate) sabotage: Sabotages,
     automerge: Automerge,
     genesis: Change,
     entries: Vec<Entry>,
@@ -171,6 +172,7 @@ impl Log {
         let genesis = genesis(cluster, doc, epoch);
         Self {
             epoch,
+            sabotage: Sabotages::NONE,
             automerge: empty_automerge(),
             genesis: genesis.clone(),
             entries: Vec::new(),
@@ -214,6 +216,11 @@ impl Log {
             past.add_all(&self.entry(index).past);
         }
         past
+    }
+
+    /// Every event here.
+    pub(crate) fn everything(&self) -> Bits {
+        self.past_of(self.heads.iter().copied())
     }
 
     /// Builds the change of an event. `deps` are its dependencies in this log, `past` what they give.
@@ -355,6 +362,15 @@ impl Log {
         let Some(KeyOps { ops, visible }) = self.keys.get(key) else { return Vec::new() };
         let mut values: Vec<&KeyOp> = visible.iter().map(|place| &ops[*place as usize]).collect();
         values.sort_unstable_by_key(|op| std::cmp::Reverse(op.order));
+        if self.sabotage.has(Sabotage::LastArrivalWins) {
+            values.sort_unstable_by_key(|op| std::cmp::Reverse(op.entry));
+        }
+        if self.sabotage.has(Sabotage::LowestWins) {
+            values.reverse();
+        }
+        if self.sabotage.has(Sabotage::LatestClockWins) {
+            values.sort_by_key(|op| std::cmp::Reverse(self.entry(op.entry).time_ms));
+        }
         values
     }
 

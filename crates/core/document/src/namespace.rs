@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::limits::DEPLOYMENTS_PER_NAMESPACE_MAX;
-use model::{ClusterId, Deployment, DocId, EventId, Group, GroupError, Name};
+use model::{ClusterId, Deployment, DocId, EventId, Group, GroupError, Name, Sabotage};
 
 use crate::bits::Bits;
 use crate::event::{Author, Change, Create, DELETED_KEY, Delete, Edit, Groups, Set};
@@ -196,7 +196,7 @@ impl Namespace {
                     let lives = found.lives_in(past);
                     match edit {
                         Edit::Delete(_) => ended += usize::from(lives),
-                        _ if lives => {}
+                        _ if lives || self.log.sabotage.has(Sabotage::DeletedMayChange) => {}
                         _ => {
                             return Err(VoidReason::IncarnationDeleted {
                                 name: name.clone(),
@@ -228,7 +228,14 @@ impl Namespace {
     pub(crate) fn add(&mut self, index: u32, id: EventId, change: &Change) {
         for edit in &change.edits {
             let name = edit.name();
-            self.touched.insert(name.clone());
+            let stale = self.log.sabotage.has(Sabotage::StaleView)
+                && matches!(edit, Edit::Set(set) if self.views.get(name).is_some_and(|view| {
+                    set.groups.keys().all(|group| view.groups.contains_key(group)) && view.conflicts.is_empty()
+                }))
+                && index % 4 == 3;
+            if !stale {
+                self.touched.insert(name.clone());
+            }
             let list = self.incarnations.entry(name.clone()).or_default();
             match edit {
                 Edit::Create(Create { groups, .. }) => list.push(Incarnation {
@@ -303,9 +310,18 @@ impl Namespace {
     }
 
     fn view_of(&self, name: &Name) -> Option<View> {
+        let ended = |it: &Incarnation| {
+            if self.log.sabotage.has(Sabotage::DeletionUndone) {
+                return it.deletes.iter().any(|delete| it.events.last() == Some(delete));
+            }
+            !it.deletes.is_empty()
+        };
         let mut live: Vec<&Incarnation> =
-            self.incarnations_of(name).iter().filter(|incarnation| incarnation.deletes.is_empty()).collect();
+            self.incarnations_of(name).iter().filter(|incarnation| !ended(incarnation)).collect();
         live.sort_unstable_by_key(|incarnation| std::cmp::Reverse(self.rank(incarnation)));
+        if self.log.sabotage.has(Sabotage::OlderCreationWins) {
+            live.reverse();
+        }
         let run = *live.first()?;
         let conflict = |scope, sides: Vec<Side>, winner| Conflict {
             doc: self.doc(),

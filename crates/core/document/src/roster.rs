@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{EventId, Name, NodeId, TokenId, UserId};
+use model::{EventId, Name, NodeId, Sabotage, Sabotages, TokenId, UserId};
 
 use crate::bits::Bits;
 use crate::event::{Author, Kind, NodeInfo, Role, TokenGrant, UserAdd};
@@ -146,6 +146,7 @@ pub(crate) struct Facts {
     revokes: Vec<Fact<TokenId>>,
     admissions: Vec<Fact<Admission>>,
     removals: Vec<Fact<NodeId>>,
+    pub(crate) sabotage: Sabotages,
 }
 
 /// Of the facts that fit, the one with the lowest event id.
@@ -237,6 +238,8 @@ impl Facts {
             Kind::NodeAdmit(admit) => {
                 self.admissions.push(fact(from, Admission { node: admit.node, token: Some(admit.token) }));
             }
+            Kind::NodeRemove(_)
+                if self.sabotage.has(Sabotage::OneRemovalCounts) && !self.removals.is_empty() => {}
             Kind::NodeRemove(remove) => self.removals.push(fact(from, remove.node)),
             Kind::Change(_) => unreachable!("decoding keeps changes out of the cluster document"),
         }

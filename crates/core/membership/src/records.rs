@@ -1,12 +1,16 @@
 //! What each node says of itself: the newest record of every member.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use model::limits::{
     CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX,
     LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
 };
-use model::{NodeId, NodeRecord, RecordVersion, SignedRecord};
+use model::{
+    ContainerId, ContainerRecord, NodeId, NodeRecord, RecordVersion, ReplicaId, Sabotage, Sabotages,
+    SignedRecord,
+};
 
 /// Addresses of one node: its interfaces, and what its operator adds.
 pub const ADDRESSES_MAX: usize = 16;
@@ -55,10 +59,22 @@ pub enum RecordError {
     },
 }
 
+/// A replica in few bytes: the first of its incarnation's id, and its ordinal. Two replicas may share one.
+type Short = (u64, u32);
+
+fn short(replica: &ReplicaId) -> Short {
+    let first = replica.incarnation.as_bytes().first_chunk().copied().unwrap_or_default();
+    (u64::from_be_bytes(first), replica.ordinal)
+}
+
+fn shorts(containers: &[ContainerRecord]) -> BTreeSet<Short> {
+    containers.iter().map(|it| short(&it.replica)).collect()
+}
+
 /// A record, and the signed bytes that it was read from and is passed on as.
 #[derive(Clone, Debug)]
 struct Held {
-    record: NodeRecord,
+    record: Arc<NodeRecord>,
     signed: SignedRecord,
 }
 
@@ -68,19 +84,38 @@ pub struct Records {
     me: NodeId,
     members: BTreeSet<NodeId>,
     newest: BTreeMap<NodeId, Held>,
+    /// Who has a container of which replica: a question that is asked often, of few.
+    holders: BTreeMap<Short, Vec<NodeId>>,
+    sabotage: Sabotages,
 }
 
 impl Records {
     /// An empty table, for a roster of this node alone.
     pub fn new(me: NodeId) -> Self {
-        Self { me, members: BTreeSet::from([me]), newest: BTreeMap::new() }
+        Self {
+            me,
+            members: BTreeSet::from([me]),
+            newest: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            sabotage: Sabotages::NONE,
+        }
+    }
+
+    /// Puts these faults in.
+    pub fn sabotage(&mut self, faults: Sabotages) {
+        self.sabotage = faults;
     }
 
     /// Sets the members; records of others are forgotten. This node is always one.
     pub fn set_roster(&mut self, members: &BTreeSet<NodeId>) {
         self.members.clone_from(members);
         self.members.insert(self.me);
-        self.newest.retain(|id, _| self.members.contains(id));
+        let gone: Vec<NodeId> = self.newest.keys().filter(|id| !self.members.contains(id)).copied().collect();
+        for id in gone {
+            if let Some(held) = self.newest.remove(&id) {
+                self.holds_now(&shorts(&held.record.containers), &BTreeSet::new(), id);
+            }
+        }
     }
 
     /// Whether a record from another node is newer than what is known, and may be taken. Nothing is:
@@ -102,39 +137,90 @@ impl Records {
     }
 
     /// Takes a record from another node; whether it is newer than what was known.
-    pub fn insert(&mut self, record: NodeRecord, signed: SignedRecord) -> Result<bool, RecordError> {
+    pub fn insert(&mut self, record: Arc<NodeRecord>, signed: SignedRecord) -> Result<bool, RecordError> {
         let news = self.is_news(&record)?;
         if news {
-            self.newest.insert(record.node, Held { record, signed });
+            self.keep(record, signed);
         }
         Ok(news)
     }
 
     /// Takes this node's own record; whether it is newer than the last.
-    pub fn set_own(&mut self, record: NodeRecord, signed: SignedRecord) -> Result<bool, RecordError> {
+    pub fn set_own(&mut self, record: Arc<NodeRecord>, signed: SignedRecord) -> Result<bool, RecordError> {
         if record.node != self.me {
             return Err(RecordError::Stranger(record.node));
         }
         check(&record)?;
         let newer = self.is_newer(&record);
         if newer {
-            self.newest.insert(record.node, Held { record, signed });
+            self.keep(record, signed);
         }
         Ok(newer)
     }
 
+    fn keep(&mut self, record: Arc<NodeRecord>, signed: SignedRecord) {
+        let id = record.node;
+        let of = |it: &[ContainerRecord]| -> Vec<ContainerId> { it.iter().map(|it| it.id).collect() };
+        let before = self.newest.get(&id).map_or(&[][..], |held| &held.record.containers);
+        if of(before) != of(&record.containers) {
+            let (before, after) = (shorts(before), shorts(&record.containers));
+            self.holds_now(&before, &after, id);
+        }
+        self.newest.insert(id, Held { record, signed });
+    }
+
+    fn holds_now(&mut self, before: &BTreeSet<Short>, after: &BTreeSet<Short>, id: NodeId) {
+        for gone in before.difference(after) {
+            if let Some(holders) = self.holders.get_mut(gone) {
+                holders.retain(|holder| *holder != id);
+                if holders.is_empty() {
+                    self.holders.remove(gone);
+                }
+            }
+        }
+        for new in after.difference(before) {
+            let holders = self.holders.entry(*new).or_default();
+            let at = holders.partition_point(|holder| *holder < id);
+            holders.insert(at, id);
+        }
+    }
+
+    /// Every container of a replica that a record tells of, by node.
+    pub fn containers_of<'a>(
+        &'a self,
+        replica: &'a ReplicaId,
+    ) -> impl Iterator<Item = (NodeId, &'a ContainerRecord)> {
+        let holders = self.holders.get(&short(replica)).into_iter().flatten();
+        holders.filter_map(|id| self.newest.get(id)).flat_map(move |held| {
+            let of_it = held.record.containers.iter().filter(move |it| it.replica == *replica);
+            of_it.map(|it| (held.record.node, it))
+        })
+    }
+
+    /// Whether these very bytes are held: nothing of them is news.
+    pub fn holds(&self, signed: &SignedRecord, of: &NodeId) -> bool {
+        self.newest.get(of).is_some_and(|held| held.signed == *signed)
+    }
+
     fn is_newer(&self, record: &NodeRecord) -> bool {
-        self.get(&record.node).is_none_or(|known| known.version < record.version)
+        let older = self.sabotage.has(Sabotage::OlderRecordWins) && record.node != self.me;
+        self.get(&record.node)
+            .is_none_or(|known| known.version < record.version || (older && known.version > record.version))
     }
 
     /// The record of a node.
     pub fn get(&self, node: &NodeId) -> Option<&NodeRecord> {
-        self.newest.get(node).map(|held| &held.record)
+        self.newest.get(node).map(|held| &*held.record)
+    }
+
+    /// The record of a node as it is passed on.
+    pub fn signed(&self, node: &NodeId) -> Option<&SignedRecord> {
+        self.newest.get(node).map(|held| &held.signed)
     }
 
     /// Every record, by node.
     pub fn iter(&self) -> impl Iterator<Item = &NodeRecord> {
-        self.newest.values().map(|held| &held.record)
+        self.newest.values().map(|held| &*held.record)
     }
 
     /// What is known, in short: for another to say what it knows better.
@@ -150,7 +236,8 @@ impl Records {
             *best = (*best).max(*version);
         }
         let lacks = |record: &NodeRecord| known.get(&record.node).is_none_or(|it| *it < record.version);
-        let lacking = self.newest.values().filter(|held| lacks(&held.record));
+        let kept = self.sabotage.has(Sabotage::RecordsKept);
+        let lacking = self.newest.values().filter(|held| lacks(&held.record) && !kept);
         lacking.map(|held| (held.record.node, &held.signed)).collect()
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use foca::{Foca, Header, Member, Message, NoCustomBroadcast, State, Timer};
-use model::{NodeId, Time};
+use model::{NodeId, Sabotage, Sabotages, Time};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -121,6 +121,7 @@ pub struct Membership {
     gossiped_at: Time,
     push_pull_at: Time,
     effects: Vec<Effect>,
+    sabotage: Sabotages,
 }
 
 impl std::fmt::Debug for Membership {
@@ -157,7 +158,13 @@ impl Membership {
             gossip_at: None,
             gossiped_at: Time::ZERO,
             effects: Vec::new(),
+            sabotage: Sabotages::NONE,
         }
+    }
+
+    /// Puts these faults in.
+    pub fn sabotage(&mut self, faults: Sabotages) {
+        self.sabotage = faults;
     }
 
     /// This node.
@@ -249,6 +256,10 @@ impl Membership {
             if self.is_acquitted(&timer) {
                 continue;
             }
+            let never = self.sabotage.has(Sabotage::NeverDown);
+            if never && matches!(timer, Timer::ChangeSuspectToDown { .. }) {
+                continue;
+            }
             let cause = match &timer {
                 Timer::ChangeSuspectToDown { .. } => Cause::Trial,
                 Timer::SendIndirectProbe { .. }
@@ -292,7 +303,7 @@ impl Membership {
 
     /// A link to a member came up: it is told of us at once. The caller makes a push-pull as well.
     pub fn connected(&mut self, now: Time, node: NodeId) {
-        if self.roster.others().contains(&node) {
+        if self.roster.others().contains(&node) && !self.sabotage.has(Sabotage::DownForGood) {
             self.announces.insert(node, Announce { at: now, wait: self.settings.announce_first() });
             self.announce_due(now);
         }
@@ -401,6 +412,9 @@ impl Membership {
     /// Another knows us: in an earlier life, in this one (perhaps as down), or, after a backup was
     /// restored, in a later one than we know of ourselves. That last one is overtaken.
     fn hear_of_myself(&mut self, now: Time, told: &Member<Peer>) {
+        if self.sabotage.has(Sabotage::NoContradiction) {
+            return;
+        }
         let mine = *self.foca.identity();
         if told.id().life() > mine.life() {
             let Some(next) = told.id().next() else {
@@ -580,6 +594,12 @@ impl Membership {
             self.announces.iter().filter(|(_, announce)| announce.at <= now).map(|(id, _)| *id).collect();
         let max = self.settings.announce_max(self.roster.others().len());
         for id in due {
+            if self.sabotage.has(Sabotage::DownForGood)
+                && self.seen.get(&id).is_some_and(|seen| seen.risen_at.is_some())
+            {
+                self.announces.remove(&id);
+                continue;
+            }
             if self.liveness(&id) == Liveness::Down {
                 let wait = self.announces.get(&id).map_or(max, |announce| announce.wait);
                 self.announces.insert(id, Announce { at: now + wait, wait: (wait * 2).min(max) });

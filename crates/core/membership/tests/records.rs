@@ -38,19 +38,19 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
 fn signed(record: &NodeRecord) -> SignedRecord {
     let RecordVersion { generation, count } = record.version;
     let bytes = [&record.node.as_bytes()[..], &generation.to_be_bytes(), &count.to_be_bytes()].concat();
-    SignedRecord { bytes, signature: Signature::from_bytes(&[7; 64]) }
+    SignedRecord { bytes: bytes.into(), signature: Signature::from_bytes(&[7; 64]) }
 }
 
 fn take(table: &mut Records, record: NodeRecord) -> Result<bool, RecordError> {
     let (news, signed) = (table.is_news(&record), signed(&record));
-    let taken = table.insert(record, signed);
+    let taken = table.insert(record.into(), signed);
     assert_eq!(news, taken, "it is foretold what becomes of it");
     taken
 }
 
 fn own(table: &mut Records, record: NodeRecord) -> Result<bool, RecordError> {
     let signed = signed(&record);
-    table.set_own(record, signed)
+    table.set_own(record.into(), signed)
 }
 
 fn table(me: u8) -> Records {
@@ -155,10 +155,10 @@ proptest! {
         let (to_a, to_b) = (lacks(&b, &a), lacks(&a, &b));
         for (record, bytes) in to_a {
             prop_assert_eq!(&bytes, &signed(&record), "what is passed on is what came");
-            prop_assert_eq!(a.insert(record, bytes), Ok(true), "nothing is sent in vain");
+            prop_assert_eq!(a.insert(record.into(), bytes), Ok(true), "nothing is sent in vain");
         }
         for (record, bytes) in to_b {
-            prop_assert_eq!(b.insert(record, bytes), Ok(true), "nothing is sent in vain");
+            prop_assert_eq!(b.insert(record.into(), bytes), Ok(true), "nothing is sent in vain");
         }
         prop_assert_eq!(a.digest(), b.digest());
         prop_assert!(a.newer_than(&b.digest()).is_empty());

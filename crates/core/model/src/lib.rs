@@ -15,6 +15,7 @@ mod ids;
 pub mod limits;
 mod name;
 mod record;
+mod sabotage;
 mod time;
 
 pub use capacity::Capacity;
@@ -30,4 +31,5 @@ pub use record::{
     ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion, Signature,
     SignedRecord,
 };
+pub use sabotage::{Sabotage, Sabotages};
 pub use time::Time;

@@ -1,6 +1,7 @@
 //! What one node says of itself: observed, soft state that only its owner writes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -186,8 +187,8 @@ impl std::fmt::Debug for Signature {
 /// that nobody on the way has changed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRecord {
-    /// The encoded [`NodeRecord`]; `wire` alone reads it.
-    pub bytes: Vec<u8>,
+    /// The encoded [`NodeRecord`]; `wire` alone reads it. Shared: it is sent to many.
+    pub bytes: Arc<[u8]>,
     /// The signature of its node.
     pub signature: Signature,
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use document::event::{self, Author, Kind};
 use document::{Inserted, Outcome as Verdict};
-use model::{DocId, EventId, NodeId, Time};
+use model::{DocId, EventId, NodeId, Sabotage, Time};
 
 use crate::io::Effect;
 use crate::state::Node;
@@ -78,7 +78,7 @@ impl Node {
         let at_journal =
             |event: &EventId| self.at_journal.iter().any(|(_, batch)| batch.iter().any(|id| id == event));
         let on_disk = roster.removed.get(&self.config.me).is_none_or(|event| !at_journal(event));
-        let removed = missing && on_disk;
+        let removed = missing && on_disk && !self.has(Sabotage::RemovedRunsOn);
         if removed == self.removed {
             return;
         }
@@ -123,6 +123,7 @@ impl Node {
         let mut events = Vec::new();
         if let Some(removal) = self.documents.roster().removed.get(&node).copied()
             && !self.told.contains_key(&node)
+            && !self.has(Sabotage::NoFarewell)
         {
             let cut;
             (events, cut) = self.documents.with_past(removal, FAREWELL_BYTES_MAX);

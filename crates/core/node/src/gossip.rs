@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use document::event::EVENT_VERSION;
 use membership::{Liveness, RecordError};
 use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
-use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, SignedRecord, Time};
+use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time};
 use wire::Message;
 
 use crate::io::Effect;
 use crate::links::{Link, PUSH_ALL_MAX};
-use crate::signed::{is_signed, sign_record};
+use crate::signed::sign_record;
 use crate::state::Node;
 
 /// How long a record may take through other nodes after the news that its node is up. Some round
@@ -82,6 +82,11 @@ impl Node {
 
     /// Tells the others what has changed here, not more often than `Timings::publish` says.
     pub(crate) fn publish_if_due(&mut self) {
+        self.make_record_if_due();
+        self.pass_on_if_due();
+    }
+
+    fn make_record_if_due(&mut self) {
         if self.next_publish().is_none_or(|at| at > self.now) {
             return;
         }
@@ -100,7 +105,7 @@ impl Node {
                 return;
             }
         };
-        if let Err(error) = self.records.set_own(record, signed.clone()) {
+        if let Err(error) = self.records.set_own(record.into(), signed.clone()) {
             tracing::error!(%error, "this node's own record is out of bounds");
             return;
         }
@@ -110,14 +115,41 @@ impl Node {
         if only_heads && self.links.len() > PUSH_ALL_MAX {
             return;
         }
-        self.push(&Message::Records { records: vec![signed] }, None);
+        if self.links.len() > PUSH_ALL_MAX {
+            self.to_pass_on.insert(self.config.me);
+        } else {
+            self.push(&Message::Records { records: vec![signed] }, None);
+        }
+    }
+
+    /// In a large cluster records are passed on some at a time: each reaches every member by a few ways,
+    /// and one by one they would be as many messages as records, members and ways multiplied.
+    fn pass_on_if_due(&mut self) {
+        if self.next_pass_on().is_none_or(|at| at > self.now) {
+            return;
+        }
+        self.passed_on_at = Some(self.now);
+        let nodes = std::mem::take(&mut self.to_pass_on);
+        for to in self.push_targets(None) {
+            // Nobody is told what only concerns itself.
+            let records =
+                nodes.iter().filter(|node| **node != to).filter_map(|node| self.records.signed(node));
+            for records in in_messages(records.cloned().collect()) {
+                self.after_sync(Effect::Send { to, message: Message::Records { records } });
+            }
+        }
+    }
+
+    fn next_pass_on(&self) -> Option<Time> {
+        let apart = self.apart();
+        (!self.to_pass_on.is_empty()).then(|| self.passed_on_at.map_or(self.now, |at| at + apart))
     }
 
     /// When there is something to tell. One event moves the heads of every member: told at once, that
     /// is as many records as members, each sent to all, right behind the event and in the way of the
     /// next. So new heads alone wait longer the more members there are.
     fn next_publish(&self) -> Option<Time> {
-        let every = self.config.timings.publish;
+        let every = self.config.timings.publish.max(self.apart());
         let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
         let changed = self.changed.then(|| self.published_at.map_or(self.now, |at| at + every));
         let heads = self.heads_moved.map(|since| since + every.saturating_mul(members));
@@ -125,7 +157,8 @@ impl Node {
     }
 
     pub(crate) fn next_publish_wake(&self) -> Option<(Time, &'static str)> {
-        self.next_publish().map(|at| (at, "say what has changed here"))
+        let next = self.next_publish().into_iter().chain(self.next_pass_on()).min();
+        next.map(|at| (at, "say what has changed here"))
     }
 
     pub(crate) fn send_digest(&mut self, to: NodeId, reply: bool) {
@@ -175,7 +208,10 @@ impl Node {
         let mut heard = false;
         let mut behind: BTreeSet<DocId> = BTreeSet::new();
         for signed in records {
-            let record = match wire::decode_record(&signed.bytes) {
+            if self.records.holds(&signed, &from) {
+                continue; // What it says of itself, again.
+            }
+            let record = match self.config.reader.record(&signed) {
                 Ok(record) => record,
                 Err(error) => {
                     self.record_dropped(from, &format!("a record that cannot be read ({error})"));
@@ -219,6 +255,9 @@ impl Node {
         }
         if heard || !fresh.is_empty() {
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
+            if self.links.len() > PUSH_ALL_MAX {
+                self.to_pass_on.extend(fresh.drain(..).map(|(node, _)| node));
+            }
             // Nobody is told what only concerns itself.
             let only = |records: &[(NodeId, SignedRecord)]| match records {
                 [(node, _), rest @ ..] if rest.iter().all(|(other, _)| other == node) => Some(*node),
@@ -239,11 +278,8 @@ impl Node {
     }
 
     fn is_signed(&self, record: &NodeRecord, signed: &SignedRecord) -> bool {
-        #[cfg(feature = "sabotage")]
-        if self.config.sabotage.contains(&crate::Sabotage::NoVerification) {
-            return true;
-        }
-        is_signed(self.config.cluster, record, signed)
+        self.has(Sabotage::NoVerification)
+            || self.config.reader.is_signed(self.config.cluster, record, signed)
     }
 
     /// Says that a member brought something which cannot be true, if that was not said just now.
@@ -289,6 +325,9 @@ impl Node {
     /// node that is reached through others alone, news that it lives outrun its record for a moment.
     pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
         let (Some(link), Some(record)) = (self.links.get(node), self.records.get(node)) else { return false };
+        if self.has(Sabotage::OldWordCounts) {
+            return true;
+        }
         if self.membership.liveness(node) != Liveness::Up {
             return false;
         }
@@ -313,8 +352,10 @@ impl Node {
     /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
     /// that is up says that it is linked to it. So a heal is believed as a whole: the links to the other
     /// side come one after the other, and what the last of them run is not started again meanwhile.
-    pub(crate) fn counts_as_alive(&self, node: &NodeId) -> bool {
-        if *node == self.config.me {
+    ///
+    /// This is the part that follows from the belief in the node alone; `who_counts` adds what others say.
+    pub(crate) fn is_alive_by_itself(&self, node: &NodeId) -> bool {
+        if self.has(Sabotage::NoTakeOver) {
             return true;
         }
         match self.membership.liveness(node) {
@@ -322,10 +363,6 @@ impl Node {
             Liveness::Down => {
                 let grace = self.config.timings.grace;
                 self.membership.changed_at(node).is_some_and(|at| self.now.since(at) < grace)
-                    || self
-                        .records
-                        .iter()
-                        .any(|record| record.links.contains(node) && self.has_word_of(&record.node))
             }
         }
     }

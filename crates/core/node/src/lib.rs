@@ -40,6 +40,6 @@ mod sync;
 pub use containers::{Mine, Phase};
 pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
-pub use settings::{Boot, Config, Sabotage, Timings};
-pub use signed::{Signer, sign_record};
+pub use settings::{Boot, Config, Timings};
+pub use signed::{Plainly, Reader, Signer, sign_record, signing_bytes};
 pub use state::{Desired, Knowledge, Node};

@@ -1,10 +1,11 @@
 //! Links: whom to dial and when, and who is believed alive.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use membership::Liveness;
-use model::{ClusterId, DocId, EventId, NodeId, RecordVersion, Time};
+use model::{ClusterId, DocId, EventId, NodeId, RecordVersion, Sabotage, Time};
 use rand::RngExt;
 use wire::Message;
 
@@ -80,17 +81,23 @@ impl Node {
         self.records.set_roster(&nodes);
         self.forgers.retain(|node, _| nodes.contains(node));
         let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
+        let gone = if self.has(Sabotage::RemovedAreServed) { Vec::new() } else { gone };
         for node in gone {
             // It is told why before the door closes, so that it stops its containers.
-            if self.links.remove(&node).is_some_and(|link| link.is_up()) {
-                self.begin_farewell(node);
+            let Some(link) = self.links.remove(&node) else { continue };
+            match link.state {
+                LinkState::Up => self.begin_farewell(node),
+                LinkState::Down { dial_at } => _ = self.dials.remove(&(dial_at, node)),
+                LinkState::Dialling => {}
             }
         }
         for node in others {
             let second = if self.config.me < node { Duration::ZERO } else { self.config.timings.dial_second };
             let dial_at = self.now + second;
-            let link = Link { state: LinkState::Down { dial_at }, ..Link::default() };
-            self.links.entry(node).or_insert(link);
+            if let Entry::Vacant(entry) = self.links.entry(node) {
+                entry.insert(Link { state: LinkState::Down { dial_at }, ..Link::default() });
+                self.dials.insert((dial_at, node));
+            }
         }
         self.tell_roster();
         self.changed = true;
@@ -115,6 +122,17 @@ impl Node {
         out_of_date
     }
 
+    /// Every change of a link's state goes through here: `dials` follows.
+    fn set_link(&mut self, node: NodeId, state: LinkState) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        if let LinkState::Down { dial_at } = std::mem::replace(&mut link.state, state) {
+            self.dials.remove(&(dial_at, node));
+        }
+        if let LinkState::Down { dial_at } = state {
+            self.dials.insert((dial_at, node));
+        }
+    }
+
     pub(crate) fn heard(&mut self, from: NodeId) {
         if let Some(link) = self.links.get_mut(&from) {
             link.heard_at = Some(self.now);
@@ -122,6 +140,7 @@ impl Node {
     }
 
     pub(crate) fn on_connected(&mut self, peer: NodeId) {
+        self.set_link(peer, LinkState::Up);
         let Some(link) = self.links.get_mut(&peer) else {
             self.out.push(Effect::Disconnect(peer));
             return;
@@ -132,8 +151,10 @@ impl Node {
         self.membership.connected(self.now, peer);
         let bytes = self.membership.push_pull_out();
         self.out.push(Effect::Send { to: peer, message: Message::Liveness { bytes, reply: false } });
-        let positions = self.all_positions();
-        self.after_sync(Effect::Send { to: peer, message: positions });
+        if !self.has(Sabotage::NoPositionsAtConnect) {
+            let positions = self.all_positions();
+            self.after_sync(Effect::Send { to: peer, message: positions });
+        }
         self.send_digest(peer, true);
         // Whom this node is linked to is part of what it says of itself.
         self.changed = true;
@@ -157,17 +178,15 @@ impl Node {
 
     pub(crate) fn on_connect_failed(&mut self, peer: NodeId) {
         let wait = self.redial_after();
-        if let Some(link) = self.links.get_mut(&peer)
-            && link.state == LinkState::Dialling
-        {
-            link.state = LinkState::Down { dial_at: self.now + wait };
+        if self.links.get(&peer).is_some_and(|link| link.state == LinkState::Dialling) {
+            self.set_link(peer, LinkState::Down { dial_at: self.now + wait });
         }
     }
 
     pub(crate) fn on_disconnected(&mut self, peer: NodeId) {
         let wait = self.redial_after();
+        self.set_link(peer, LinkState::Down { dial_at: self.now + wait });
         if let Some(link) = self.links.get_mut(&peer) {
-            link.state = LinkState::Down { dial_at: self.now + wait };
             link.level = false;
             self.changed = true;
         }
@@ -175,12 +194,9 @@ impl Node {
 
     pub(crate) fn tick_links(&mut self) {
         self.end_farewells();
-        let due: Vec<NodeId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| matches!(link.state, LinkState::Down { dial_at } if dial_at <= self.now))
-            .map(|(node, _)| *node)
-            .collect();
+        let mut due: Vec<NodeId> =
+            self.dials.iter().take_while(|(at, _)| *at <= self.now).map(|(_, node)| *node).collect();
+        due.sort_unstable();
         // A removed node has nobody to call: nobody would let it in.
         let due = if self.is_out() { Vec::new() } else { due };
         for node in due {
@@ -191,10 +207,8 @@ impl Node {
                     member.addresses.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>(),
                 );
             }
-            if let Some(link) = self.links.get_mut(&node) {
-                link.state = LinkState::Dialling;
-                self.out.push(Effect::Connect { node, addresses });
-            }
+            self.set_link(node, LinkState::Dialling);
+            self.out.push(Effect::Connect { node, addresses });
         }
         if let Some(peer) = self.membership.push_pull_due(self.now) {
             self.anti_entropy(peer);
@@ -235,12 +249,8 @@ impl Node {
     }
 
     pub(crate) fn next_link_wake(&self) -> Option<(Time, &'static str)> {
-        let calling = (!self.is_out()).then_some(&self.links);
-        let dials = calling.into_iter().flat_map(BTreeMap::values).filter_map(|link| match link.state {
-            LinkState::Down { dial_at } => Some((dial_at, "dial a member")),
-            LinkState::Dialling | LinkState::Up => None,
-        });
-        dials.min()
+        let next = self.dials.first().filter(|_| !self.is_out());
+        next.map(|(dial_at, _)| (*dial_at, "dial a member"))
     }
 
     /// Carries out what the membership wants and follows what it believes.
@@ -262,15 +272,12 @@ impl Node {
             Liveness::Suspect => self.notice("node-suspect", None, format!("{name} is silent: {reason}")),
             Liveness::Down => {
                 self.notice("node-down", None, format!("{name} is down: {reason}"));
-                #[cfg(feature = "sabotage")]
-                if self.config.sabotage.contains(&crate::Sabotage::NoResolutionAfterPartition) {
+                if self.has(Sabotage::NoResolutionAfterPartition) {
                     self.parted.insert(node);
                 }
                 // The connection would back off for seconds; a fresh one is tried instead.
-                if let Some(link) = self.links.get_mut(&node)
-                    && link.is_up()
-                {
-                    link.state = LinkState::Down { dial_at: self.now };
+                if self.links.get(&node).is_some_and(Link::is_up) {
+                    self.set_link(node, LinkState::Down { dial_at: self.now });
                     self.out.push(Effect::Disconnect(node));
                     self.changed = true;
                 }

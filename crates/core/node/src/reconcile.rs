@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
-    ReplicaId, Revision, Time,
+    ReplicaId, Revision, Sabotage, Time,
 };
 use planner::{NodeView, Placement, Rank, View, Wanted};
 use rand::RngExt;
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::containers::{Mine, Phase, describe, short};
 use crate::io::{Claim, Effect, Exit, Found, RunSpec};
-use crate::settings::Sabotage;
+use crate::links::PUSH_ALL_MAX;
 use crate::state::{Desired, Fetching, Node, StartFailure};
 
 /// Declines that one node remembers: a full one forgets the oldest and is asked again.
@@ -27,6 +27,9 @@ impl Node {
     /// Takes over what the shell found: what runs goes on, what does not is started at once.
     pub(crate) fn adopt(&mut self, found: Vec<Found>) {
         for Found { container, claim, state } in found {
+            if self.has(Sabotage::NoAdoption) && state.is_ok() {
+                continue;
+            }
             let mut mine = Mine::new(container, claim);
             match state {
                 Ok((pid, started_ms)) => {
@@ -37,6 +40,9 @@ impl Node {
                     );
                     mine.healthy = (ran >= self.config.timings.healthy).then_some(true);
                     mine.phase = Phase::Running { since: self.now };
+                    if self.has(Sabotage::AdoptedAsWaiting) {
+                        mine.phase = Phase::Waiting;
+                    }
                     let about = about(&mine.claim.replica);
                     self.notice(
                         "container-adopted",
@@ -114,7 +120,10 @@ impl Node {
     fn make_plan(&mut self) {
         // Taken out while the view borrows the rest.
         let mut planner = std::mem::take(&mut self.planner);
-        let own = self.own_record();
+        let mut own = self.own_record();
+        if self.has(Sabotage::PlansForItself) {
+            own.capacity = own.capacity.plus(&own.capacity);
+        }
         let nodes = self.documents.roster().nodes.keys();
         let view = View {
             deployments: self
@@ -127,11 +136,14 @@ impl Node {
                     let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
                     record.map(|record| {
                         let node = NodeView {
+                            said: (*id != self.config.me).then_some(record.version),
                             name: &record.name,
                             labels: &record.labels,
                             capacity: record.capacity,
                             capacity_version: record.capacity_version,
-                            alive: self.counts_as_alive(id),
+                            alive: *id == self.config.me
+                                || self.alive.contains(id)
+                                || self.has(Sabotage::NoTakeOver),
                             accepts_new: true,
                             containers: &record.containers,
                             declined: &record.declined,
@@ -142,8 +154,29 @@ impl Node {
                 .collect(),
             rules: planner::RULES,
         };
-        self.plan = planner.plan(&view).clone();
+        planner.plan(&view);
         self.planner = planner;
+        self.planned_at = Some(self.now);
+    }
+
+    /// How far apart plans are, looks at who counts, and what is said of nodes: in a large cluster news
+    /// come in bursts.
+    pub(crate) fn apart(&self) -> Duration {
+        if self.links.len() <= PUSH_ALL_MAX {
+            return Duration::ZERO;
+        }
+        let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
+        self.config.timings.replan.saturating_mul(members)
+    }
+
+    /// When a plan is due, if something has changed that it depends on.
+    pub(crate) fn next_plan(&self) -> Option<Time> {
+        self.dirty.then(|| self.planned_at.map_or(self.now, |at| at + self.apart()))
+    }
+
+    /// When it may be looked again at who counts.
+    fn next_look(&self) -> Time {
+        self.looked_at.map_or(self.now, |at| at + self.apart())
     }
 
     /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
@@ -161,7 +194,8 @@ impl Node {
     fn take_share(&mut self) {
         let me = self.config.me;
         let share: Vec<ReplicaId> = self
-            .plan
+            .planner
+            .last()
             .placements
             .iter()
             .filter(|(_, placement)| match placement {
@@ -182,7 +216,9 @@ impl Node {
             if here {
                 continue;
             }
-            if let Err(reason) = self.has_room(&run.resources) {
+            if !self.has(Sabotage::NoLastWord)
+                && let Err(reason) = self.has_room(&run.resources)
+            {
                 self.decline(replica, revision, &reason);
                 continue;
             }
@@ -245,6 +281,9 @@ impl Node {
 
     /// Room has come free: what was declined for want of it may be asked again.
     fn capacity_changed(&mut self) {
+        if self.has(Sabotage::DeclinedForEver) {
+            return;
+        }
         let (now, failures) = (self.now, &self.start_failures);
         let count = self.declined.len();
         self.declined.retain(|declined| {
@@ -302,10 +341,8 @@ impl Node {
     ) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
         let me = self.config.me;
         let own = self.mine.values().filter(move |mine| mine.claim.replica == *replica);
-        let others = self.records.iter().filter(move |record| record.node != me).flat_map(move |record| {
-            let containers = record.containers.iter().filter(move |container| container.replica == *replica);
-            containers.map(|container| (record.node, container.clone()))
-        });
+        let others = self.records.containers_of(replica).filter(move |(node, _)| *node != me);
+        let others = others.map(|(node, container)| (node, container.clone()));
         own.map(move |mine| (me, mine.record())).chain(others)
     }
 
@@ -356,15 +393,16 @@ impl Node {
             return (mine.confirms.clone(), None); // What runs is kept, whatever it is.
         }
         let Some(desired) = self.desired.get(&key) else {
-            return (Vec::new(), Some("its deployment was deleted".to_owned()));
+            let why = "its deployment was deleted".to_owned();
+            return (Vec::new(), (!self.has(Sabotage::DeletionIgnored)).then_some(why));
         };
-        if desired.deployment.incarnation != replica.incarnation {
+        if desired.deployment.incarnation != replica.incarnation && !self.has(Sabotage::EarlierCreationKept) {
             return (Vec::new(), Some("its deployment was deleted and made again".to_owned()));
         }
-        if replica.ordinal >= desired.deployment.replicas.count {
+        if replica.ordinal >= desired.deployment.replicas.count && !self.has(Sabotage::ScaleInIgnored) {
             return (Vec::new(), Some("scaled in".to_owned()));
         }
-        if self.config.sabotage.contains(&Sabotage::NoDuplicateResolution) {
+        if self.has(Sabotage::NoDuplicateResolution) {
             return (Vec::new(), None);
         }
         let me = self.config.me;
@@ -375,12 +413,14 @@ impl Node {
             if record.id == mine.id {
                 continue;
             }
-            #[cfg(feature = "sabotage")]
             if self.parted.contains(&node) {
                 continue;
             }
             let rank = self.rank_of(node, &record, desired);
-            if rank < own {
+            let mine_wins = (rank < own
+                || (self.has(Sabotage::OwnCopyWins) && rank.fits == own.fits && node != me))
+                && !(self.has(Sabotage::OtherCopyWins) && rank.fits == own.fits && node != me);
+            if mine_wins {
                 if mine.is_healthy() && planner::holds_capacity(record.state) {
                     confirms.push(record.id);
                 }
@@ -389,8 +429,12 @@ impl Node {
             // The other one stays, once it says itself that it is well and saw this one.
             let other_is_well = record.state == ContainerState::Running
                 && record.healthy == Some(true)
-                && (node == me || (self.has_word_of(&node) && record.confirms.contains(&mine.id)));
-            if other_is_well {
+                && (node == me
+                    || (self.has_word_of(&node)
+                        && (record.confirms.contains(&mine.id)
+                            || self.has(Sabotage::OtherCopyWins)
+                            || self.has(Sabotage::GoesUnconfirmed))));
+            if other_is_well || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
                 go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
@@ -424,9 +468,14 @@ impl Node {
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let about = about(&mine.claim.replica);
         let ordinal = mine.claim.replica.ordinal;
-        if mine.may_run() {
+        let sabotage = self.config.sabotage;
+        let stops = mine.may_run() && !sabotage.has(Sabotage::RemovedRunning);
+        if stops {
+            let missed = mine.phase == Phase::Starting && sabotage.has(Sabotage::StopMissesStarts);
             mine.phase = Phase::Stopping;
-            self.out.push(Effect::Stop(id));
+            if !missed {
+                self.out.push(Effect::Stop(id));
+            }
         } else {
             mine.phase = Phase::Removing;
             self.out.push(Effect::Remove(id));
@@ -461,6 +510,12 @@ impl Node {
     }
 
     fn start(&mut self, id: ContainerId) {
+        if self.has(Sabotage::StartWaitsForCompany)
+            && self.linked().next().is_none()
+            && !self.links.is_empty()
+        {
+            return;
+        }
         let Some(mine) = self.mine.get(&id) else { return };
         let (image, reference) = (mine.claim.run.image, mine.claim.run.reference.clone());
         if !self.images.contains_key(&image) {
@@ -493,7 +548,7 @@ impl Node {
         let mut from: Vec<NodeId> = self
             .records
             .iter()
-            .filter(|record| record.node != self.config.me && self.counts_as_alive(&record.node))
+            .filter(|record| self.alive.contains(&record.node))
             .filter(|record| record.images.iter().any(|image| image.digest == digest))
             .map(|record| record.node)
             .collect();
@@ -578,6 +633,10 @@ impl Node {
     }
 
     pub(crate) fn on_exited(&mut self, id: ContainerId, exit: &Exit) {
+        let unnoticed = self.has(Sabotage::EndUnnoticed);
+        if unnoticed && self.mine.get(&id).is_some_and(|mine| matches!(mine.phase, Phase::Running { .. })) {
+            return;
+        }
         let Some(mine) = self.mine.get_mut(&id) else { return };
         mine.pid = None;
         let reason = describe(exit);
@@ -594,7 +653,7 @@ impl Node {
             self.dirty = true;
             return;
         }
-        let end = mine.ends_with(exit);
+        let end = mine.ends_with(exit).filter(|_| !self.config.sabotage.has(Sabotage::PolicyIgnored));
         self.notice(
             "container-exited",
             Some(about(&replica)),
@@ -629,7 +688,10 @@ impl Node {
             let failures = mine.failures;
             mine.failures += 1;
             mine.claim.restarts += 1;
-            let until = self.now + self.backoff(failures);
+            let mut until = self.now + self.backoff(failures);
+            if self.has(Sabotage::NoSecondStart) {
+                until = until + Duration::from_secs(100_000_000);
+            }
             if let Some(mine) = self.mine.get_mut(&id) {
                 mine.phase = Phase::BackOff { until };
             }
@@ -672,7 +734,7 @@ impl Node {
             self.fetching.retain(|_, it| !matches!(it, Fetching::Failed { until, .. } if *until <= now));
             self.dirty = true;
         }
-        if std::mem::take(&mut self.stirred) || self.stirs_at.is_some_and(|(at, _)| at <= now) {
+        if (self.stirred && self.next_look() <= now) || self.stirs_at.is_some_and(|(at, _)| at <= now) {
             self.look_who_counts();
         }
         self.tick_start_failures();
@@ -683,12 +745,25 @@ impl Node {
 
     /// Whose record counts as their present word, and whose work as running.
     pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
-        let words = self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
-        let alive = self.links.keys().filter(|node| self.counts_as_alive(node)).copied().collect();
+        let words: BTreeSet<NodeId> =
+            self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
+        // Most of those that are down are said by nobody to be linked: each word is read once for all.
+        let (mut alive, mut down): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
+            self.links.keys().copied().partition(|node| self.is_alive_by_itself(node));
+        for word in words.iter().filter_map(|node| self.records.get(node)) {
+            if down.is_empty() {
+                break;
+            }
+            for node in word.links.iter().filter(|node| down.remove(node)) {
+                alive.insert(*node);
+            }
+        }
         (words, alive)
     }
 
     fn look_who_counts(&mut self) {
+        self.stirred = false;
+        self.looked_at = Some(self.now);
         let (words, alive) = self.who_counts();
         if words != self.words {
             self.words = words;
@@ -725,7 +800,8 @@ impl Node {
         let failed = failed.map(|it| (it.until, "a start that failed is tried again"));
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
-        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(alone).min()
+        let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
+        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(look).chain(alone).min()
     }
 }
 

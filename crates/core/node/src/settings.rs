@@ -1,12 +1,13 @@
 //! What a node is told at its start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId};
+use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId, Sabotages};
 
 use crate::io::Found;
-use crate::signed::Signer;
+use crate::signed::{Reader, Signer};
 
 /// Who this node is and what it offers.
 #[derive(Clone, Debug)]
@@ -27,12 +28,14 @@ pub struct Config {
     pub capacity: Capacity,
     /// Signs what this node says of itself.
     pub signer: Signer,
+    /// Reads what others have signed: [`crate::Plainly`] but in a simulator.
+    pub reader: Arc<dyn Reader>,
     /// All chance that the core will ever have.
     pub seed: [u8; 32],
     /// Its timings.
     pub timings: Timings,
     /// Faults put in on purpose; empty but in tests.
-    pub sabotage: BTreeSet<Sabotage>,
+    pub sabotage: Sabotages,
 }
 
 /// What the shell found on disk.
@@ -44,19 +47,6 @@ pub struct Boot {
     pub containers: Vec<Found>,
     /// Images held whole.
     pub images: Vec<ImageRecord>,
-}
-
-/// A fault put in on purpose, so that a test can show that a check fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Sabotage {
-    /// Duplicates are never resolved, and so no update comes to its end.
-    NoDuplicateResolution,
-    /// Duplicates on nodes that were apart once are not resolved; updates go on.
-    #[cfg(feature = "sabotage")]
-    NoResolutionAfterPartition,
-    /// Signatures of events and records are not looked at.
-    #[cfg(feature = "sabotage")]
-    NoVerification,
 }
 
 /// How long things take. The defaults are for a LAN of small boxes.
@@ -84,6 +74,9 @@ pub struct Timings {
     pub backoff_max: Duration,
     /// Records of this node are at least so far apart.
     pub publish: Duration,
+    /// In a cluster of more than a dozen, plans are at least so far apart for each member: news of many
+    /// come in bursts, and one plan serves a burst. Longer answers later; the first is made at once.
+    pub replan: Duration,
     /// How long a failed image transfer waits.
     pub refetch: Duration,
 }
@@ -101,6 +94,7 @@ impl Default for Timings {
             backoff_reset: Duration::from_secs(60),
             backoff_max: Duration::from_secs(300),
             publish: Duration::from_millis(10),
+            replan: Duration::from_micros(500),
             refetch: Duration::from_secs(2),
         }
     }

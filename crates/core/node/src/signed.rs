@@ -7,12 +7,14 @@
 //! The signature covers the bytes as they were sent, so a record is kept and passed on as it came. The
 //! node's id is its key, and is part of the record. An older record of a node is its own word as well:
 //! that it is old is told by its version.
+//! Reading and checking go through a [`Reader`], which is handed in: of what many nodes of one process are
+//! sent, a simulator reads each thing once.
 //! Absent on purpose: the key. The shell hands in what signs with it.
 
 use std::fmt;
 use std::sync::Arc;
 
-use document::event::is_signed_by;
+use document::event::{DecodeError, Decoded, is_signed_by};
 use model::{ClusterId, NodeRecord, Signature, SignedRecord};
 
 /// What is signed in front of a record, so that no other signature can pass for one.
@@ -37,7 +39,8 @@ impl fmt::Debug for Signer {
     }
 }
 
-fn signing_bytes(cluster: ClusterId, bytes: &[u8]) -> Vec<u8> {
+/// What a node signs for the encoded bytes of a record.
+pub fn signing_bytes(cluster: ClusterId, bytes: &[u8]) -> Vec<u8> {
     [RECORD_CONTEXT, cluster.as_bytes(), bytes].concat()
 }
 
@@ -53,11 +56,42 @@ pub fn sign_record(
 ) -> Result<SignedRecord, wire::EncodeError> {
     let bytes = wire::encode_record(record)?;
     let signature = Signature::from_bytes(&(signer.0)(&signing_bytes(cluster, &bytes)));
-    Ok(SignedRecord { bytes, signature })
+    Ok(SignedRecord { bytes: bytes.into(), signature })
 }
 
+/// Reads what others have signed. What it finds is a function of the bytes alone, so one that remembers
+/// says the same as [`Plainly`].
+pub trait Reader: fmt::Debug + Send + Sync {
+    /// An event whose form and signatures hold.
+    ///
+    /// # Errors
+    /// As [`document::event::decode`].
+    fn event(&self, stored: &[u8]) -> Result<Decoded, DecodeError> {
+        document::event::decode(stored)
+    }
+
+    /// What a record says, whoever signed it.
+    ///
+    /// # Errors
+    /// As [`wire::decode_record`].
+    fn record(&self, signed: &SignedRecord) -> Result<Arc<NodeRecord>, wire::DecodeError> {
+        wire::decode_record(&signed.bytes).map(Arc::new)
+    }
+
+    /// Whether a record was signed by the node that it is of, for this cluster.
+    fn is_signed(&self, cluster: ClusterId, record: &NodeRecord, signed: &SignedRecord) -> bool {
+        is_signed(cluster, record, signed)
+    }
+}
+
+/// Reads everything anew each time.
+#[derive(Clone, Copy, Debug)]
+pub struct Plainly;
+
+impl Reader for Plainly {}
+
 /// Whether a record was signed by the node that it is of, for this cluster.
-pub(crate) fn is_signed(cluster: ClusterId, record: &NodeRecord, signed: &SignedRecord) -> bool {
+fn is_signed(cluster: ClusterId, record: &NodeRecord, signed: &SignedRecord) -> bool {
     let bytes = signing_bytes(cluster, &signed.bytes);
     is_signed_by(record.node.as_bytes(), &bytes, &signed.signature.to_bytes())
 }

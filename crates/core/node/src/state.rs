@@ -1,12 +1,13 @@
 //! The whole state of a node, and the one door to it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use document::Documents;
+use document::{Documents, EventReader};
 use membership::{Liveness, Membership, Records};
 use model::{
     ContainerId, Deployment, Digest, EventId, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, Revision,
-    Time,
+    Sabotage, Time,
 };
 use planner::{Plan, Planner};
 use rand_chacha::ChaCha8Rng;
@@ -67,6 +68,8 @@ pub struct Node {
 
     pub(crate) membership: Membership,
     pub(crate) links: BTreeMap<NodeId, Link>,
+    /// Links that are down, by when they are dialled.
+    pub(crate) dials: BTreeSet<(Time, NodeId)>,
     /// Removed nodes whose link is closed then.
     pub(crate) farewells: BTreeMap<NodeId, Time>,
     /// Removed nodes that were given a farewell at the gate, and when; forgotten soon.
@@ -76,11 +79,13 @@ pub struct Node {
     pub(crate) forgers: BTreeMap<NodeId, Time>,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
+    /// Nodes whose records are to be passed on, in a large cluster, and when some last were.
+    pub(crate) to_pass_on: BTreeSet<NodeId>,
+    pub(crate) passed_on_at: Option<Time>,
     /// Whether new work may be taken: somebody was caught up with, or nobody is there.
     pub(crate) settled: bool,
 
     pub(crate) planner: Planner,
-    pub(crate) plan: Plan,
     pub(crate) mine: BTreeMap<ContainerId, Mine>,
     pub(crate) containers_made: u64,
     pub(crate) declined: Vec<model::Declined>,
@@ -91,6 +96,8 @@ pub struct Node {
     pub(crate) fetching: BTreeMap<Digest, Fetching>,
     /// Something that the plan depends on has changed.
     pub(crate) dirty: bool,
+    /// When the last plan was made; `None` before the first.
+    pub(crate) planned_at: Option<Time>,
     /// Something that this node's record says has changed.
     pub(crate) changed: bool,
     /// Since when its documents stand elsewhere than its record says.
@@ -104,11 +111,12 @@ pub struct Node {
     pub(crate) words: BTreeSet<NodeId>,
     /// Something that says whose work counts, or whose word, has changed since that was looked at.
     pub(crate) stirred: bool,
+    /// When that was; `None` before the first time.
+    pub(crate) looked_at: Option<Time>,
     /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
     /// linked begins to count, and with it whom that one says it is linked to.
     pub(crate) stirs_at: Option<(Time, &'static str)>,
-    /// Nodes that were down once, with [`crate::Sabotage::NoResolutionAfterPartition`].
-    #[cfg(feature = "sabotage")]
+    /// Nodes that were down once, with [`Sabotage::NoResolutionAfterPartition`].
     pub(crate) parted: BTreeSet<NodeId>,
 }
 
@@ -150,14 +158,27 @@ impl Node {
     /// or by a newer release.
     pub fn new(config: Config, boot: Boot, now: Time, wall_ms: i64) -> Result<Self, document::InsertError> {
         let mut documents = Documents::new(config.cluster);
-        #[cfg(feature = "sabotage")]
-        if config.sabotage.contains(&crate::settings::Sabotage::NoVerification) {
-            documents.verify_nothing();
+        let reader = Arc::clone(&config.reader);
+        documents.read_by(EventReader::new(move |stored| reader.event(stored)));
+        documents.sabotage(config.sabotage);
+        let mut events = boot.events;
+        if config.sabotage.has(Sabotage::LastOfJournalUnread) && events.len() > 1 {
+            events.pop();
         }
-        for inserted in documents.insert_all(&boot.events) {
+        for inserted in documents.insert_all(&events) {
             inserted?;
         }
-        let membership = Membership::new(config.me, config.generation, config.seed, config.timings.liveness);
+        let mut config = config;
+        if config.sabotage.has(Sabotage::StartsUncounted) {
+            config.generation = 1;
+        }
+        let mut membership =
+            Membership::new(config.me, config.generation, config.seed, config.timings.liveness);
+        membership.sabotage(config.sabotage);
+        let mut records = Records::new(config.me);
+        records.sabotage(config.sabotage);
+        let mut planner = Planner::new();
+        planner.sabotage(config.sabotage);
         let mut node = Self {
             rng: ChaCha8Rng::from_seed(config.seed),
             out: Vec::new(),
@@ -174,15 +195,17 @@ impl Node {
             catch_up_at: None,
             membership,
             links: BTreeMap::new(),
+            dials: BTreeSet::new(),
             farewells: BTreeMap::new(),
             told: BTreeMap::new(),
-            records: Records::new(config.me),
+            records,
             forgers: BTreeMap::new(),
             count: 0,
             published_at: None,
+            to_pass_on: BTreeSet::new(),
+            passed_on_at: None,
             settled: false,
-            planner: Planner::new(),
-            plan: Plan::default(),
+            planner,
             mine: BTreeMap::new(),
             containers_made: 0,
             declined: Vec::new(),
@@ -191,15 +214,16 @@ impl Node {
             images: boot.images.into_iter().map(|image| (image.digest, image)).collect(),
             fetching: BTreeMap::new(),
             dirty: true,
+            planned_at: None,
             changed: true,
             heads_moved: None,
             removed: false,
             told_roster: None,
-            #[cfg(feature = "sabotage")]
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
             stirred: true,
+            looked_at: None,
             stirs_at: None,
             config,
             started: now,
@@ -253,6 +277,12 @@ impl Node {
         std::mem::take(&mut self.out)
     }
 
+    /// Whether this fault was put in.
+    #[inline]
+    pub(crate) const fn has(&self, fault: Sabotage) -> bool {
+        self.config.sabotage.has(fault)
+    }
+
     /// Everything whose time has come.
     fn pass_time(&mut self) {
         self.membership.tick(self.now);
@@ -264,6 +294,9 @@ impl Node {
 
     /// Plans and reconciles until nothing changes any more, then says what has changed.
     fn settle(&mut self) {
+        if self.next_plan().is_some_and(|at| at > self.now) {
+            return self.publish_if_due();
+        }
         for _ in 0..REPLANS_MAX {
             if !std::mem::take(&mut self.dirty) {
                 break;
@@ -288,6 +321,8 @@ impl Node {
         consider(self.next_sync_wake());
         consider(self.next_container_wake());
         consider(self.next_publish_wake());
+        let plan = self.next_plan().filter(|at| *at > self.now);
+        consider(plan.map(|at| (at, "plan for what has changed")));
         if let Some((time, reason)) = next {
             self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
         }
@@ -324,8 +359,8 @@ impl Node {
     }
 
     /// The last plan.
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
+    pub fn plan(&self) -> &Plan {
+        self.planner.last()
     }
 
     /// Containers of this node.
@@ -374,14 +409,14 @@ impl Node {
     /// # Panics
     /// In a debug build, when who counts was not looked at although it has changed.
     pub fn knowledge(&self) -> Option<Knowledge> {
+        if self.changed || self.dirty || self.stirred || !self.at_journal.is_empty() {
+            return None;
+        }
         debug_assert_eq!(
             self.who_counts(),
             (self.words.clone(), self.alive.clone()),
             "who counts has changed, and nothing said so"
         );
-        if self.changed || !self.at_journal.is_empty() {
-            return None;
-        }
         let mut alive = self.alive.clone();
         alive.insert(self.config.me);
         Some(Knowledge { records: self.records.digest(), alive })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use document::{Documents, InsertError, Inserted, Outcome as Verdict};
-use model::{DocId, EventId, NodeId, Time};
+use model::{DocId, EventId, NodeId, Sabotage, Time};
 use wire::{Message, Position};
 
 use crate::io::{CommandId, Effect, Outcome, Seq};
@@ -99,7 +99,7 @@ impl Parked {
 impl Node {
     /// Holds an effect back until all that was given to the journal is synced.
     pub(crate) fn after_sync(&mut self, effect: Effect) {
-        if self.issued > self.synced {
+        if self.issued > self.synced && !self.has(Sabotage::TellsBeforeSync) {
             self.held.push_back((self.issued, effect));
         } else {
             self.out.push(effect);
@@ -113,7 +113,10 @@ impl Node {
 
     fn persist(&mut self, events: Vec<(EventId, Vec<u8>)>) -> Seq {
         self.issued = Seq(self.issued.0 + 1);
-        let (ids, records): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+        let (ids, mut records): (Vec<_>, Vec<_>) = events.into_iter().unzip();
+        if self.has(Sabotage::BatchCutShort) {
+            records.truncate(1);
+        }
         self.at_journal.push_back((self.issued, ids));
         self.out.push(Effect::Persist { seq: self.issued, records });
         self.issued
@@ -132,10 +135,12 @@ impl Node {
             let told = told.unwrap_or_default();
             return refuse(self, "removed", format!("this node was removed from the cluster{told}"));
         }
-        // Void events are refused before they are remembered: nobody else would take them either.
-        match self.documents.check(&event).map(|checked| checked.outcome) {
-            Ok(Verdict::Void { reason }) => return refuse(self, "void", reason.to_string()),
-            Ok(Verdict::Applied { .. } | Verdict::Known) => {}
+        // Void events are refused and not remembered: nobody else would take them either.
+        let Inserted { id, outcome, .. } = match self.documents.insert_valid(&event) {
+            Ok(Inserted { outcome: Verdict::Void { reason }, .. }) => {
+                return refuse(self, "void", reason.to_string());
+            }
+            Ok(inserted) => inserted,
             Err(error) => {
                 let code = match &error {
                     InsertError::Missing { .. } => "unknown-deps",
@@ -144,13 +149,9 @@ impl Node {
                 };
                 return refuse(self, code, chain(&error));
             }
-        }
-        let Inserted { id, outcome, .. } = match self.documents.insert(&event) {
-            Ok(inserted) => inserted,
-            Err(error) => return refuse(self, "malformed", chain(&error)),
         };
         let known = matches!(outcome, Verdict::Known);
-        let seq = if known {
+        let seq = if known && !self.has(Sabotage::WrittenTwice) {
             // A retry: on disk with the batch that it came with, which is at most the last issued.
             self.issued
         } else {
@@ -201,6 +202,9 @@ impl Node {
 
     pub(crate) fn on_persisted(&mut self, seq: Seq) {
         self.synced = self.synced.max(seq);
+        if self.has(Sabotage::OneSyncForAll) {
+            self.synced = self.issued;
+        }
         if self.refusing.take().is_some() {
             // Whoever was asked last may lack what others have: one that was removed, say.
             for to in self.push_targets(None) {
@@ -235,7 +239,9 @@ impl Node {
         self.held.retain(|(at, _)| *at < seq);
         self.issued = Seq(self.issued.0 + 1);
         self.synced = self.issued;
-        self.documents = without(&self.documents, &lost);
+        if !self.has(Sabotage::LostKept) {
+            self.documents = without(&self.documents, &lost);
+        }
         let failed: Vec<CommandId> = self
             .waiting
             .iter()
@@ -264,13 +270,15 @@ impl Node {
             .filter(|(_, waiting)| {
                 let durable_on = 1 + u32::try_from(waiting.on.len()).unwrap_or(u32::MAX);
                 let enough = durable_on >= waiting.needed.min(reachable.saturating_add(1));
-                waiting.seq <= self.synced && (enough || waiting.deadline <= self.now)
+                let on_disk = waiting.seq <= self.synced || self.has(Sabotage::AcksBeforeSync);
+                on_disk && (enough || waiting.deadline <= self.now)
             })
             .map(|(command, _)| *command)
             .collect();
         for command in done {
             let Some(waiting) = self.waiting.remove(&command) else { continue };
-            let durable_on = 1 + u32::try_from(waiting.on.len()).unwrap_or(u32::MAX);
+            let more = u32::from(self.has(Sabotage::AcksOneMore));
+            let durable_on = 1 + more + u32::try_from(waiting.on.len()).unwrap_or(u32::MAX);
             let outcome = Outcome::Accepted { event: waiting.event, durable_on, known: waiting.known };
             self.out.push(Effect::Reply { command, outcome });
         }
@@ -319,19 +327,14 @@ impl Node {
         let mut missing = BTreeSet::new();
         let mut docs = BTreeSet::new();
         while let Some((sender, bytes)) = queue.pop_front() {
-            let verdict = match self.documents.check(&bytes).map(|checked| checked.outcome) {
-                Ok(Verdict::Void { reason }) => {
+            match self.documents.insert_valid(&bytes) {
+                Ok(Inserted { outcome: Verdict::Void { reason }, .. }) => {
                     self.notice(
                         "event-void",
                         None,
                         format!("{} sent a void event: {reason}", self.name_of(&sender)),
                     );
-                    continue;
                 }
-                Ok(Verdict::Applied { .. } | Verdict::Known) => self.documents.insert(&bytes),
-                Err(error) => Err(error),
-            };
-            match verdict {
                 Ok(Inserted { id, doc, outcome }) => {
                     stored.push(id);
                     docs.insert(doc);
@@ -359,7 +362,12 @@ impl Node {
             self.take_in(fresh, from);
         }
         for ids in stored.chunks(IDS_MAX) {
-            self.after_sync(Effect::Send { to: from, message: Message::Stored { ids: ids.to_vec() } });
+            let stored = Effect::Send { to: from, message: Message::Stored { ids: ids.to_vec() } };
+            if self.has(Sabotage::StoredBeforeSync) {
+                self.out.push(stored);
+            } else {
+                self.after_sync(stored);
+            }
         }
         missing.retain(|id| !self.documents.contains(*id));
         if !missing.is_empty() {
@@ -469,6 +477,7 @@ impl Node {
     }
 
     fn send_since(&mut self, to: NodeId, doc: &DocId, known: &[EventId]) {
+        let known = if self.has(Sabotage::SendsEverything) { &[] } else { known };
         let (events, more) = self.documents.since(doc, known, EVENTS_BYTES_MAX);
         if !events.is_empty() {
             self.after_sync(Effect::Send { to, message: Message::Events { events, more } });
@@ -495,7 +504,7 @@ impl Node {
 
 /// The documents without some events, and without what builds on them. Dear, and rare: a full disk.
 fn without(documents: &Documents, lost: &BTreeSet<EventId>) -> Documents {
-    let mut rest = Documents::with_epoch(documents.cluster(), documents.epoch());
+    let mut rest = documents.emptied();
     for doc in documents.docs() {
         let (events, _) = documents.since(&doc, &[], usize::MAX);
         // What builds on a lost event is lost as well: it was written after it.

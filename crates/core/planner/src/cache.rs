@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, EventId, LabelKey, Name, NodeId, Port,
-    ReplicaId, RestartPolicy, Revision,
+    RecordVersion, ReplicaId, RestartPolicy, Revision,
 };
 
 use crate::{NodeView, Wanted, holds_capacity};
@@ -50,6 +50,13 @@ impl Key {
 /// depend on which of two is the lower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot(u32);
+
+impl Slot {
+    /// For a fault that is put in on purpose: see [`model::Sabotage::TiesByArrival`].
+    pub(crate) fn arrival(self) -> u64 {
+        u64::from(self.0)
+    }
+}
 
 /// What of a wanted deployment decides where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +144,7 @@ pub(crate) struct Decline {
 /// What a planner remembers of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
+    pub(crate) said: Option<RecordVersion>,
     pub(crate) name: Name,
     pub(crate) labels: BTreeMap<LabelKey, String>,
     pub(crate) capacity: Capacity,
@@ -153,9 +161,18 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn of(view: &NodeView<'_>, slots: &mut Slots) -> Self {
-        let claims: Vec<Claim> =
-            view.containers.iter().map(|it| Claim::of(slots.of_replica(&it.replica), it)).collect();
+    /// `before`: what was remembered of it until now, which mostly has the same containers.
+    pub(crate) fn of(view: &NodeView<'_>, before: Option<&Self>, slots: &mut Slots) -> Self {
+        let mut known = before.map_or(&[][..], |node| &node.claims).iter().peekable();
+        let mut slot_of = |it: &ContainerRecord| {
+            // Both are in the order of their ids, or nothing is found and nothing lost.
+            while known.next_if(|claim| claim.container < it.id).is_some() {}
+            match known.next_if(|claim| claim.container == it.id) {
+                Some(claim) if slots.key(claim.slot).is_of(&it.replica) => claim.slot,
+                _ => slots.of_replica(&it.replica),
+            }
+        };
+        let claims: Vec<Claim> = view.containers.iter().map(|it| Claim::of(slot_of(it), it)).collect();
         let decline = |it: &Declined, slots: &mut Slots| Decline {
             slot: slots.of_replica(&it.replica),
             ordinal: it.replica.ordinal,
@@ -165,6 +182,7 @@ impl Node {
         };
         let holds = claims.iter().filter(|claim| holds_capacity(claim.state));
         Self {
+            said: view.said,
             name: view.name.clone(),
             labels: view.labels.clone(),
             capacity: view.capacity,
@@ -182,7 +200,11 @@ impl Node {
     pub(crate) fn is_of(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
         self.alive == view.alive
             && self.accepts_new == view.accepts_new
-            && self.capacity == view.capacity
+            && ((self.said.is_some() && self.said == view.said) || self.says(view, slots))
+    }
+
+    fn says(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
+        self.capacity == view.capacity
             && self.capacity_version == view.capacity_version
             && self.claims.len() == view.containers.len()
             && self.declines.len() == view.declined.len()

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{NodeId, ReplicaId};
+use model::{NodeId, ReplicaId, Sabotage, Sabotages};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
 use crate::room::{Placing, Room};
@@ -38,6 +38,7 @@ pub struct Planner {
     hungry: BTreeMap<Arc<Key>, Slot>,
     pub(crate) rules: u16,
     pub(crate) plan: Plan,
+    sabotage: Sabotages,
 }
 
 impl Planner {
@@ -51,7 +52,7 @@ impl Planner {
         if self.slots.len() > UNUSED_SLOTS_MAX + 2 * self.wanted.len()
             && self.slots.unused() > UNUSED_SLOTS_MAX
         {
-            *self = Self::default();
+            *self = Self { sabotage: self.sabotage, ..Self::default() };
         }
         let mut touched = BTreeSet::new();
         self.take_deployments(view, &mut touched);
@@ -62,6 +63,11 @@ impl Planner {
         self.rules = view.rules;
         self.give_places();
         &self.plan
+    }
+
+    /// Puts these faults in, before the first plan.
+    pub fn sabotage(&mut self, faults: Sabotages) {
+        self.sabotage = faults;
     }
 
     /// The plan of the last view.
@@ -98,6 +104,14 @@ impl Planner {
             };
             match known {
                 Some(slot) if self.slots.get(slot).spec.as_ref().is_some_and(|it| it.is_of(wanted)) => {}
+                Some(slot)
+                    if self.sabotage.has(Sabotage::PlanIgnoresCounts)
+                        && self
+                            .slots
+                            .get(slot)
+                            .spec
+                            .as_ref()
+                            .is_some_and(|it| it.revision == wanted.revision) => {}
                 Some(slot) => changed.push((slot, wanted)),
                 None => added.push(wanted),
             }
@@ -132,11 +146,12 @@ impl Planner {
             if before.is_some_and(|node| node.is_of(seen, &self.slots)) {
                 continue;
             }
-            let after = Node::of(seen, &mut self.slots);
+            let after = Node::of(seen, before, &mut self.slots);
             let before = self.nodes.insert(*id, after.clone());
             let claims = before.as_ref().map_or(&[][..], |node| &node.claims);
             self.change_claims(*id, claims, &after.claims, touched);
-            if before.is_some_and(|it| it.alive != after.alive || it.labels != after.labels) {
+            let ignored = self.sabotage.has(Sabotage::PlanIgnoresDeaths);
+            if before.is_some_and(|it| it.alive != after.alive || it.labels != after.labels) && !ignored {
                 touched.extend(after.claims.iter().map(|claim| claim.slot));
             }
         }
@@ -210,6 +225,7 @@ impl Planner {
             .values()
             .any(|slot| self.slots.get(*slot).spec.as_ref().is_some_and(|spec| !spec.ports.is_empty()));
         let mut room = Room::new(&self.nodes, &self.slots, self.rules, with_ports);
+        room.ties_by_arrival = self.sabotage.has(Sabotage::TiesByArrival);
         for (key, slot) in &self.hungry {
             let state = self.slots.get(*slot);
             let spec = state.spec.as_ref().expect("only what is wanted needs room");

@@ -117,6 +117,8 @@ pub(crate) struct Room<'a> {
     rules: u16,
     /// Declines that still stand, sorted: (deployment, ordinal, index of the node, reason).
     declines: Vec<(Slot, u32, usize, &'a str)>,
+    /// With [`model::Sabotage::TiesByArrival`].
+    pub(crate) ties_by_arrival: bool,
 }
 
 impl<'a> Room<'a> {
@@ -136,7 +138,8 @@ impl<'a> Room<'a> {
             hash: mix(fnv(FNV_START, id.as_bytes())),
             ports: BTreeMap::new(),
         });
-        let mut room = Self { places: places.collect(), slots, rules, declines: Vec::new() };
+        let mut room =
+            Self { places: places.collect(), slots, rules, declines: Vec::new(), ties_by_arrival: false };
         for (index, (_, node)) in nodes.iter().enumerate() {
             for decline in &node.declines {
                 let wanted = slots.get(decline.slot).spec.as_ref();
@@ -267,7 +270,7 @@ pub(crate) struct Placing<'r, 'a> {
 impl<'r, 'a> Placing<'r, 'a> {
     pub(crate) fn new(room: &'r mut Room<'a>, slot: Slot, spec: &'a Spec) -> Self {
         let shares = (0..room.places.len()).map(|it| Self::share(room, it, slot, spec)).collect();
-        let hash = deployment_hash(room.slots.key(slot));
+        let hash = if room.ties_by_arrival { slot.arrival() } else { deployment_hash(room.slots.key(slot)) };
         let at = room.declines.partition_point(|it| it.0 < slot);
         let has_declines = room.declines.get(at).is_some_and(|it| it.0 == slot);
         Self { room, slot, spec, hash, has_declines, shares, reasons: None }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Capacity, ContainerRecord, Declined, Deployment, LabelKey, Name, NodeId, Revision};
+use model::{
+    Capacity, ContainerRecord, Declined, Deployment, LabelKey, Name, NodeId, RecordVersion, Revision,
+};
 
 /// One deployment that should run.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +18,9 @@ pub struct Wanted<'a> {
 /// One member of the roster, as it is seen from here.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeView<'a> {
+    /// The version of the record that all of this but `alive` and `accepts_new` is from: with the same one
+    /// it is the same. `None` where it is not from a record.
+    pub said: Option<RecordVersion>,
     /// Its name.
     pub name: &'a Name,
     /// Its labels.

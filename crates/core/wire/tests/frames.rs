@@ -64,7 +64,10 @@ fn record() -> NodeRecord {
 fn signed() -> SignedRecord {
     let mut signature = [0; 64];
     signature.iter_mut().zip(0..).for_each(|(byte, n)| *byte = n);
-    SignedRecord { bytes: encode_record(&record()).unwrap(), signature: Signature::from_bytes(&signature) }
+    SignedRecord {
+        bytes: encode_record(&record()).unwrap().into(),
+        signature: Signature::from_bytes(&signature),
+    }
 }
 
 fn samples() -> Vec<(&'static str, Message)> {
@@ -141,7 +144,7 @@ fn a_record_reads_back_and_is_refused_when_it_is_cut_longer_or_too_large() {
     assert_eq!(encode_record(&large).unwrap_err().to_string(), "a record larger than 1048320 bytes");
     // The largest one still fits a frame by itself.
     let bytes = vec![1; RECORD_BYTES_MAX];
-    encode(&Message::Records { records: vec![SignedRecord { bytes, ..signed() }] }).unwrap();
+    encode(&Message::Records { records: vec![SignedRecord { bytes: bytes.into(), ..signed() }] }).unwrap();
 }
 
 #[test]

@@ -276,10 +276,11 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
                 let key = key.clone();
                 move |bytes| key.sign(bytes)
             }),
+            reader: Arc::new(node::Plainly),
             seed: *key.derive(&format!("skerry-core-{generation}")),
             timings: Timings::default(),
             #[cfg(not(feature = "sabotage"))]
-            sabotage: std::collections::BTreeSet::new(),
+            sabotage: model::Sabotages::NONE,
             #[cfg(feature = "sabotage")]
             sabotage: crate::sabotage::of_the_core(),
         },

@@ -37,6 +37,7 @@ fn with_view<T>(node: &Node, records: &[NodeRecord], with: impl FnOnce(&View<'_>
             .filter(|record| node.documents().roster().nodes.contains_key(&record.node))
             .map(|record| {
                 let view = NodeView {
+                    said: None,
                     name: &record.name,
                     labels: &record.labels,
                     capacity: record.capacity,

@@ -48,10 +48,10 @@ pub fn set(faults: BTreeSet<Sabotage>) {
 }
 
 /// Those that are the core's.
-pub(crate) fn of_the_core() -> BTreeSet<node::Sabotage> {
+pub(crate) fn of_the_core() -> model::Sabotages {
     let pairs = [
-        (Sabotage::NoDuplicateResolution, node::Sabotage::NoResolutionAfterPartition),
-        (Sabotage::NoVerification, node::Sabotage::NoVerification),
+        (Sabotage::NoDuplicateResolution, model::Sabotage::NoResolutionAfterPartition),
+        (Sabotage::NoVerification, model::Sabotage::NoVerification),
     ];
     pairs.into_iter().filter(|(fault, _)| fault.is_on()).map(|(_, core)| core).collect()
 }

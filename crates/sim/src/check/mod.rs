@@ -4,10 +4,12 @@
 //!   is invented, no identity is used twice, nothing deleted is started, no last copy is stopped.
 //! - `samples`: at instants: one copy of each replica where the world has been quiet, words that agree
 //!   with the kernels, equal plans from equal knowledge, starts without a network.
+//! - `reference`: what the deployments are by the events alone, by a second opinion, at the end.
 //!
 //! The ids (`S1`, `L6`) are those of docs/simulation.md. What does not hold is a violation of the
 //! cluster; a story that has one has failed.
 
+mod reference;
 mod samples;
 mod steps;
 #[cfg(test)]
@@ -103,6 +105,13 @@ impl Check {
 }
 
 impl crate::world::Cluster {
+    /// Holds what a peer makes of the events on its disk against a second opinion; what differs.
+    pub(crate) fn merges_wrongly(&self, host: usize) -> Option<String> {
+        let documents = self.node(host)?.documents();
+        reference::differs(&self.hosts[host].disk, documents, &*self.reader)
+            .map(|what| format!("S4: n{}: {what}", host + 1))
+    }
+
     /// Whether the costly checks are made: those of instants, and of what each message says. They are,
     /// unless a measurement of large clusters does without.
     pub fn thorough(&mut self, thorough: bool) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{ContainerId, EventId, ReplicaId};
-use node::{Claim, Effect, Phase};
+use node::{Claim, Effect, Phase, Reader as _};
 use wire::Message;
 
 use super::{Booted, Made};
@@ -86,9 +86,9 @@ impl Cluster {
                 missing(&it.on_disk, told.copied())
             }
             Message::Records { records } => {
-                let own = records.iter().filter_map(|it| wire::decode_record(&it.bytes).ok());
-                let own = own.filter(|record| record.node == it.id);
-                missing(&it.on_disk, own.flat_map(|record| record.heads.into_values().flatten()))
+                let own = records.iter().filter_map(|it| self.reader.record(it).ok());
+                let own: Vec<_> = own.filter(|record| record.node == it.id).collect();
+                missing(&it.on_disk, own.iter().flat_map(|record| record.heads.values().flatten()).copied())
             }
             Message::Hello { .. }
             | Message::Want { .. }

@@ -170,7 +170,7 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     let at_rest_after = cluster.now().since(begin);
     cluster.tell("at rest");
 
-    let (before, frames) = (processes(cluster, &members), cluster.frames);
+    let (before, frames, events) = (processes(cluster, &members), cluster.frames, cluster.events_sent);
     cluster.run_for(quiet);
     if processes(cluster, &members) != before {
         return Err("L8: something was started or stopped at rest".to_owned());
@@ -178,6 +178,10 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     let sent = cluster.frames - frames;
     if sent > FRAMES_PER_NODE_MAX * cluster.len() as u64 && !cluster.check.lied_to {
         return Err(format!("L8: {sent} messages were sent in {quiet:?} at rest"));
+    }
+    let again = cluster.events_sent - events;
+    if again > 0 && *ending == Ending::Calm && out.is_empty() && !cluster.check.lied_to {
+        return Err(format!("L10: {again} events were sent in {quiet:?} to peers that have all of them"));
     }
     at_rest(cluster, &members, &out).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
     if !cluster.agreed(&members) {
@@ -306,6 +310,9 @@ fn kept_promises(
                 ));
             }
         }
+    }
+    if let Some(what) = members.iter().find_map(|host| cluster.merges_wrongly(*host)) {
+        return Err(what);
     }
     let Some(first) = members.first() else { return Ok(()) };
     let wanted = wanted(cluster, *first);

@@ -26,6 +26,7 @@ pub(crate) struct Machine {
 impl Machine {
     fn view(&self) -> NodeView<'_> {
         NodeView {
+            said: None,
             name: &self.name,
             labels: &self.labels,
             capacity: self.capacity,

@@ -195,12 +195,12 @@ mod tests {
     fn unsound() -> Story {
         let fails = |seed: &u64| {
             let mut story = Story::draw(*seed);
-            story.settings.no_duplicate_resolution = true;
+            story.settings.sabotage = model::Sabotages::NONE.with(model::Sabotage::NoDuplicateResolution);
             story.run().is_err()
         };
         let seed = (0..20).find(fails).expect("one of twenty stories has duplicates");
         let mut story = Story::draw(seed);
-        story.settings.no_duplicate_resolution = true;
+        story.settings.sabotage = model::Sabotages::NONE.with(model::Sabotage::NoDuplicateResolution);
         story
     }
 
