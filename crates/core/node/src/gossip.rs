@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use document::event::EVENT_VERSION;
-use membership::{Liveness, RecordError};
+use membership::RecordError;
 use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
 use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time};
 use wire::Message;
@@ -15,7 +15,7 @@ use crate::state::Node;
 
 /// How long a record may take through other nodes after the news that its node is up. Some round
 /// trips of a slow link; longer leaves duplicates on the two sides of a bridge for longer.
-const RELAYED: std::time::Duration = std::time::Duration::from_secs(2);
+pub(crate) const RELAYED: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Bytes of the records in one message: half a frame. One record alone may hold more and still fits.
 const RECORDS_BYTES_MAX: usize = 512 * 1024;
@@ -318,63 +318,5 @@ impl Node {
             self.settled = true;
             self.dirty = true;
         }
-    }
-
-    /// Whether the record that is held of another node is what it says now, and not what it said before
-    /// it lost power or was cut off: it is up, and on the present link it has named no later one. Of a
-    /// node that is reached through others alone, news that it lives outrun its record for a moment.
-    pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
-        let (Some(link), Some(record)) = (self.links.get(node), self.records.get(node)) else { return false };
-        if self.has(Sabotage::OldWordCounts) {
-            return true;
-        }
-        if self.membership.liveness(node) != Liveness::Up {
-            return false;
-        }
-        if link.is_up() {
-            let named = link.held.as_ref().and_then(|held| held.get(node));
-            return named.is_some_and(|version| record.version >= *version);
-        }
-        self.membership.changed_at(node).is_some_and(|at| self.now.since(at) >= RELAYED)
-    }
-
-    /// When the word of the next node that is up and not linked will count.
-    pub(crate) fn next_word(&self) -> Option<Time> {
-        self.links
-            .iter()
-            .filter(|(node, link)| !link.is_up() && self.membership.liveness(node) == Liveness::Up)
-            .filter_map(|(node, _)| self.membership.changed_at(node))
-            .map(|at| at + RELAYED)
-            .filter(|at| *at > self.now)
-            .min()
-    }
-
-    /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
-    /// that is up says that it is linked to it. So a heal is believed as a whole: the links to the other
-    /// side come one after the other, and what the last of them run is not started again meanwhile.
-    ///
-    /// This is the part that follows from the belief in the node alone; `who_counts` adds what others say.
-    pub(crate) fn is_alive_by_itself(&self, node: &NodeId) -> bool {
-        if self.has(Sabotage::NoTakeOver) {
-            return true;
-        }
-        match self.membership.liveness(node) {
-            Liveness::Up | Liveness::Suspect => true,
-            Liveness::Down => {
-                let grace = self.config.timings.grace;
-                self.membership.changed_at(node).is_some_and(|at| self.now.since(at) < grace)
-            }
-        }
-    }
-
-    /// When the next node that was declared down stops counting.
-    pub(crate) fn next_grace_end(&self) -> Option<Time> {
-        self.links
-            .keys()
-            .filter(|node| self.membership.liveness(node) == Liveness::Down)
-            .filter_map(|node| self.membership.changed_at(node))
-            .map(|at| at + self.config.timings.grace)
-            .filter(|at| *at > self.now)
-            .min()
     }
 }

@@ -10,6 +10,7 @@
 //! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
 //! - `gossip`: observed records, this node's own and the others'.
 //! - `signed`: who a record is of, whoever brings it.
+//! - `standing`: whose word counts, and whose work as running.
 //! - `reconcile`: the plan, and one next step for each container of this node.
 //! - `containers`: the life of one container as the core sees it.
 //!
@@ -34,6 +35,7 @@ mod links;
 mod reconcile;
 mod settings;
 mod signed;
+mod standing;
 mod state;
 mod sync;
 

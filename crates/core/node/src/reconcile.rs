@@ -1,6 +1,6 @@
 //! From the plan to one next step for each container of this node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
@@ -14,7 +14,6 @@ use sha2::{Digest as _, Sha256};
 
 use crate::containers::{Mine, Phase, describe, short};
 use crate::io::{Claim, Effect, Exit, Found, RunSpec};
-use crate::links::PUSH_ALL_MAX;
 use crate::state::{Desired, Fetching, Node, StartFailure};
 
 /// Declines that one node remembers: a full one forgets the oldest and is asked again.
@@ -157,26 +156,6 @@ impl Node {
         planner.plan(&view);
         self.planner = planner;
         self.planned_at = Some(self.now);
-    }
-
-    /// How far apart plans are, looks at who counts, and what is said of nodes: in a large cluster news
-    /// come in bursts.
-    pub(crate) fn apart(&self) -> Duration {
-        if self.links.len() <= PUSH_ALL_MAX {
-            return Duration::ZERO;
-        }
-        let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
-        self.config.timings.replan.saturating_mul(members)
-    }
-
-    /// When a plan is due, if something has changed that it depends on.
-    pub(crate) fn next_plan(&self) -> Option<Time> {
-        self.dirty.then(|| self.planned_at.map_or(self.now, |at| at + self.apart()))
-    }
-
-    /// When it may be looked again at who counts.
-    fn next_look(&self) -> Time {
-        self.looked_at.map_or(self.now, |at| at + self.apart())
     }
 
     /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
@@ -741,41 +720,6 @@ impl Node {
         if !self.settled {
             self.settle_if_level();
         }
-    }
-
-    /// Whose record counts as their present word, and whose work as running.
-    pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
-        let words: BTreeSet<NodeId> =
-            self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
-        // Most of those that are down are said by nobody to be linked: each word is read once for all.
-        let (mut alive, mut down): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
-            self.links.keys().copied().partition(|node| self.is_alive_by_itself(node));
-        for word in words.iter().filter_map(|node| self.records.get(node)) {
-            if down.is_empty() {
-                break;
-            }
-            for node in word.links.iter().filter(|node| down.remove(node)) {
-                alive.insert(*node);
-            }
-        }
-        (words, alive)
-    }
-
-    fn look_who_counts(&mut self) {
-        self.stirred = false;
-        self.looked_at = Some(self.now);
-        let (words, alive) = self.who_counts();
-        if words != self.words {
-            self.words = words;
-            self.dirty = true;
-        }
-        if alive != self.alive {
-            self.alive = alive;
-            self.dirty = true;
-        }
-        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
-        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
-        self.stirs_at = word.into_iter().chain(grace).min();
     }
 
     pub(crate) fn next_container_wake(&self) -> Option<(Time, &'static str)> {
