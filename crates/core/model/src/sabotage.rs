@@ -94,8 +94,6 @@ faults! {
     PlanIgnoresCounts = "plan-ignores-counts" in "planning",
     /// Equal nodes are ordered by when this peer met the deployment.
     TiesByArrival = "ties-by-arrival" in "planning",
-    /// A node takes what it is given, whether it has room or not.
-    NoLastWord = "no-last-word" in "planning",
     /// A node that declined is never asked again.
     DeclinedForEver = "declined-for-ever" in "planning",
     /// What was scaled in runs on.

@@ -195,9 +195,7 @@ impl Node {
             if here {
                 continue;
             }
-            if !self.has(Sabotage::NoLastWord)
-                && let Err(reason) = self.has_room(&run.resources)
-            {
+            if let Err(reason) = self.has_room(&run.resources) {
                 self.decline(replica, revision, &reason);
                 continue;
             }
@@ -369,7 +367,8 @@ impl Node {
         }
         let key = (replica.namespace.clone(), replica.deployment.clone());
         if self.invalid.contains(&key) {
-            return (mine.confirms.clone(), None); // What runs is kept, whatever it is.
+            // What runs is kept, whatever it is: one copy of it.
+            return self.judge_copies(mine, None);
         }
         let Some(desired) = self.desired.get(&key) else {
             let why = "its deployment was deleted".to_owned();
@@ -381,11 +380,22 @@ impl Node {
         if replica.ordinal >= desired.deployment.replicas.count && !self.has(Sabotage::ScaleInIgnored) {
             return (Vec::new(), Some("scaled in".to_owned()));
         }
+        self.judge_copies(mine, Some(desired))
+    }
+
+    /// The same among the copies of one replica. Where it is not known what its deployment wants, each
+    /// copy fits.
+    fn judge_copies(&self, mine: &Mine, desired: Option<&Desired>) -> (Vec<ContainerId>, Option<String>) {
         if self.has(Sabotage::NoDuplicateResolution) {
             return (Vec::new(), None);
         }
+        let replica = &mine.claim.replica;
+        let rank_of = |node: NodeId, record: &ContainerRecord| match desired {
+            Some(desired) => self.rank_of(node, record, desired),
+            None => planner::rank(node, record, true),
+        };
         let me = self.config.me;
-        let own = self.rank_of(me, &mine.record(), desired);
+        let own = rank_of(me, &mine.record());
         let mut confirms = Vec::new();
         let mut go = None;
         for (node, record) in self.claims_of(replica) {
@@ -395,7 +405,7 @@ impl Node {
             if self.parted.contains(&node) {
                 continue;
             }
-            let rank = self.rank_of(node, &record, desired);
+            let rank = rank_of(node, &record);
             let mine_wins = (rank < own
                 || (self.has(Sabotage::OwnCopyWins) && rank.fits == own.fits && node != me))
                 && !(self.has(Sabotage::OtherCopyWins) && rank.fits == own.fits && node != me);
@@ -419,7 +429,7 @@ impl Node {
                 go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
             }
         }
-        if go.is_none() && self.should_withdraw(mine, desired, own) {
+        if go.is_none() && desired.is_some_and(|desired| self.should_withdraw(mine, desired, own)) {
             go = Some("withdrawn: another copy is well and this one is not".to_owned());
         }
         confirms.sort_unstable();

@@ -41,7 +41,8 @@ struct Node {
 /// A value of one group, and what decides between two of them.
 struct Written {
     event: EventId,
-    order: (u64, [u8; 12]),
+    /// Its op, the first op of its event, a hash of that.
+    order: (u64, u64, [u8; 12]),
     value: String,
 }
 
@@ -119,7 +120,7 @@ fn deployments(disk: &[Vec<u8>], reader: &dyn Reader) -> Result<Deployments, Str
             };
             for (group, value) in edit.groups().into_iter().flatten() {
                 node.last_op += 1;
-                let order = (node.last_op, tie(id));
+                let order = (node.last_op, node.first_op, tie(id));
                 let written = written.entry((incarnation, group.clone())).or_default();
                 written.push(Written { event: id, order, value: value.clone() });
             }

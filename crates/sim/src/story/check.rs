@@ -316,6 +316,11 @@ fn kept_promises(
     }
     let Some(first) = members.first() else { return Ok(()) };
     let wanted = wanted(cluster, *first);
+    let asked = asked(cluster, *first);
+    if let Some(replica) = wanted.symmetric_difference(&asked).next() {
+        let how = if asked.contains(replica) { "wanted, and in no plan" } else { "planned, and not wanted" };
+        return Err(format!("L2: {replica:?} is {how}"));
+    }
     if cluster.check.lied_to {
         return Ok(());
     }
@@ -327,7 +332,22 @@ fn kept_promises(
     Ok(())
 }
 
-/// Every wanted replica, by the documents of one node.
+/// The same by the documents alone.
+fn asked(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
+    let deployments = cluster.node(by).into_iter().flat_map(|node| node.documents().deployments());
+    let valid = deployments.filter_map(|view| view.deployment.as_ref().ok());
+    let replicas = valid.flat_map(|it| {
+        (0..it.replicas.count).map(|ordinal| ReplicaId {
+            namespace: it.namespace.clone(),
+            deployment: it.name.clone(),
+            incarnation: it.incarnation,
+            ordinal,
+        })
+    });
+    replicas.collect()
+}
+
+/// Every wanted replica, by the plan of one node.
 fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
     let Some(node) = cluster.node(by) else { return BTreeSet::new() };
     node.plan().placements.keys().cloned().collect()
