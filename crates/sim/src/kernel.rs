@@ -136,6 +136,7 @@ impl Cluster {
         self.life_ends(host, container);
         if surplus
             && left == 0
+            && !self.excused_since_guard(&replica)
             && let Some(lost) = self.guarded.get_mut(&replica)
         {
             lost.get_or_insert(self.now);
@@ -211,6 +212,7 @@ impl Cluster {
     pub fn guard_copies(&mut self) {
         let healthy = node::Timings::default().healthy;
         let now = self.now;
+        self.guarded_at = now;
         self.guarded = self
             .hosts
             .iter()

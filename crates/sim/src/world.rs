@@ -248,6 +248,8 @@ pub struct Cluster {
     pub(crate) running: BTreeMap<ReplicaId, u32>,
     /// Replicas that must not lose their last copy, and when they first did.
     pub(crate) guarded: BTreeMap<ReplicaId, Option<Time>>,
+    /// Since when.
+    pub(crate) guarded_at: Time,
     /// Containers in the order of their first start: what they are called in the trace.
     pub(crate) names: BTreeMap<ContainerId, usize>,
     pub(crate) trace: Vec<String>,
@@ -400,6 +402,7 @@ impl Cluster {
             dooms: Vec::new(),
             running: BTreeMap::new(),
             guarded: BTreeMap::new(),
+            guarded_at: Time::ZERO,
             names: BTreeMap::new(),
             trace: Vec::new(),
             lives: None,

@@ -423,7 +423,7 @@ impl Node {
                         && (record.confirms.contains(&mine.id)
                             || self.has(Sabotage::OtherCopyWins)
                             || self.has(Sabotage::GoesUnconfirmed))));
-            if other_is_well || self.has(Sabotage::GoesBeforeWell) {
+            if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
                 go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
@@ -755,7 +755,8 @@ impl Node {
         let alone = (!self.settled)
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
-        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(look).chain(alone).min()
+        let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
+        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(look).chain(alone).chain(old).min()
     }
 }
 

@@ -3,6 +3,8 @@
 //! Both follow from links, from records (whom those that are up say they are linked to), from the roster
 //! and from who is believed alive. A plan, and the resolution of duplicates, are made from them.
 //!
+//! A peer that stood still believes nobody's word of a copy for a while.
+//!
 //! Invariant: what was looked at last is true, or `stirred` says that it may not be.
 
 use std::collections::BTreeSet;
@@ -15,7 +17,26 @@ use crate::gossip::RELAYED;
 use crate::links::PUSH_ALL_MAX;
 use crate::state::Node;
 
+/// A peer in a cluster has something to do each second. One that had nothing for so long was stopped, or its
+/// machine slept: what it hears next was said before.
+const STOOD_STILL: Duration = Duration::from_secs(2);
+
+/// For so long after that no copy makes way for another: whoever died meanwhile is found dead by then.
+const HEARS_OLD: Duration = Duration::from_secs(3);
+
 impl Node {
+    /// Sees whether this peer stood still since its last input. The word of a winner that waited for it
+    /// may be that of a machine which is gone: to stop the last copy on it would be wrong.
+    pub(crate) fn notice_a_standstill(&mut self, now: Time) {
+        if !self.links.is_empty() && self.now > self.started && now.since(self.now) >= STOOD_STILL {
+            self.hears_old_until = Some(now + HEARS_OLD);
+        }
+        if self.hears_old_until.is_some_and(|until| until <= now) {
+            self.hears_old_until = None;
+            self.dirty = true;
+        }
+    }
+
     /// How far apart plans are, looks at who counts, and what is said of nodes: in a large cluster news
     /// come in bursts.
     pub(crate) fn apart(&self) -> Duration {

@@ -113,6 +113,8 @@ pub struct Node {
     pub(crate) stirred: bool,
     /// When that was; `None` before the first time.
     pub(crate) looked_at: Option<Time>,
+    /// Until then no copy makes way: this peer stood still, and what it hears may be old.
+    pub(crate) hears_old_until: Option<Time>,
     /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
     /// linked begins to count, and with it whom that one says it is linked to.
     pub(crate) stirs_at: Option<(Time, &'static str)>,
@@ -224,6 +226,7 @@ impl Node {
             words: BTreeSet::new(),
             stirred: true,
             looked_at: None,
+            hears_old_until: None,
             stirs_at: None,
             config,
             started: now,
@@ -242,6 +245,7 @@ impl Node {
     /// When time runs backwards, or an invariant of the core is broken.
     pub fn handle(&mut self, now: Time, wall_ms: i64, input: Input) -> Vec<Effect> {
         assert!(self.now <= now, "time ran backwards: {:?} after {:?}", now, self.now);
+        self.notice_a_standstill(now);
         self.now = now;
         self.wall_ms = wall_ms;
         // Who counts follows from links, from records (whom those that are up say they are linked to),

@@ -49,7 +49,11 @@ impl Cluster {
             return;
         }
         self.check.next_sample = self.now + SAMPLE;
+        let clogged = self.clogs.len();
         self.clogs.retain(|_, until| *until > self.now);
+        if self.clogs.len() < clogged {
+            self.disturb();
+        }
         self.boots();
         if self.check.lied_to || self.check.has_repeats() {
             return;
@@ -110,6 +114,10 @@ impl Cluster {
     /// S7: in a component that has been quiet no replica has two copies that both are old enough to
     /// have been found out.
     fn one_copy(&mut self, component: &[usize]) {
+        // A disk that takes nothing cannot learn who is a member now.
+        if component.iter().any(|host| self.hosts[*host].disk_full || self.hosts[*host].disk_failed) {
+            return;
+        }
         let found_out = DUPLICATES * 2 + self.settings.slack();
         let mut copies: BTreeMap<(ReplicaId, Revision), Vec<usize>> = BTreeMap::new();
         for host in component {
