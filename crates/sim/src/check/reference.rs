@@ -86,6 +86,10 @@ fn deployments(disk: &[Vec<u8>], reader: &dyn Reader) -> Result<Deployments, Str
     let mut written: BTreeMap<(EventId, String), Vec<Written>> = BTreeMap::new();
     for bytes in disk {
         let id = id_of(bytes);
+        // A sync that failed may have written what was written again later.
+        if nodes.contains_key(&id) {
+            continue;
+        }
         let decoded =
             reader.event(bytes).map_err(|_| format!("event {} on disk cannot be read", id.short()))?;
         let Body { doc: DocId::Namespace(namespace), deps, kind: Kind::Change(change), .. } = decoded.body

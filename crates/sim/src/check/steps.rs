@@ -172,7 +172,7 @@ impl Cluster {
 
     /// Whether a copy of it was stopped for another reason, or lost, since copies are guarded.
     pub(crate) fn excused_since_guard(&self, replica: &ReplicaId) -> bool {
-        self.check.excused.get(replica).is_some_and(|at| *at > self.guarded_at)
+        self.check.excused.get(replica).is_some_and(|at| *at >= self.guarded_at)
     }
 
     /// A copy went for a reason that is nobody's fault.

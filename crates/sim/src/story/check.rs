@@ -362,11 +362,15 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         return Err(format!("n{} was removed and has containers", host + 1));
     }
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
+    let mut kept: BTreeSet<ReplicaId> = BTreeSet::new();
     for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.
-        let leaving = |it: &node::Mine| matches!(it.phase, node::Phase::Stopping | node::Phase::Removing);
+        let leaving = |it: &node::Mine| {
+            use node::Phase::{Removing, Starting, Stopping};
+            matches!(it.phase, Starting | Stopping | Removing)
+        };
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
-            return Err(format!("n{} is stopping a container", host + 1));
+            return Err(format!("n{} is starting or stopping a container", host + 1));
         }
         for (_, container) in cluster.containers(host) {
             let claim = &container.claim;
@@ -374,7 +378,11 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             let merged = node.documents().get(&key.0, &key.1);
             if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
             {
-                continue; // What runs of a deployment that says nothing sensible any more is kept.
+                // What runs of a deployment that says nothing sensible any more is kept, once.
+                if !kept.insert(claim.replica.clone()) {
+                    return Err(format!("{:?} runs twice", claim.replica));
+                }
+                continue;
             }
             let desired = node.desired().get(&key);
             if desired.is_none_or(|it| it.deployment.incarnation != claim.replica.incarnation) {
