@@ -1,10 +1,11 @@
 //! What one peer was sent, all others are sent as well: each signed thing is read once for all of them.
 //!
 //! What is read is a function of the bytes alone, so that a peer which reads here finds what it would find
-//! itself. Under records stand marks in the place of signatures, of the same size: a hash of what was signed
-//! and by whom, a hundred times cheaper. Nobody here makes the mark of another. Events have real signatures:
-//! their ids follow from them. Records are shared, not copied: a thousand peers that each hold a thousand records would not fit
+//! itself. Records are shared, not copied: a thousand peers that each hold a thousand of them would not fit
 //! into any memory.
+//!
+//! Under records stand marks in the place of signatures, of the same size: a hash of what was signed and by
+//! whom. Nobody here makes the mark of another. Events have real signatures: their ids follow from them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -67,3 +67,39 @@ fn one_event_does_not_make_every_member_tell_all_others_of_its_heads_at_once() {
     let sent = (cluster.frames - before).saturating_sub(idle);
     assert!(sent <= FRAMES_MAX, "{sent} messages beyond the {idle} of an idle second");
 }
+
+/// A peer that was stopped hears afterwards what was said meanwhile: that another copy is well and saw its
+/// own. It let its copy go for one on a machine that had just died, and nothing ran.
+#[test]
+fn a_peer_that_stood_still_does_not_stop_its_copy_for_one_on_a_machine_that_is_gone() {
+    let mut cluster = at_rest(3);
+    cluster.apply(0, "web", &Spec::new(1));
+    assert!(cluster.run_until(5 * SECOND, |it| it.processes().len() == 1).is_some(), "web does not run");
+    cluster.run_for(3 * SECOND);
+    let copy = cluster.processes()[0];
+    cluster.pause(copy.0, 600 * SECOND);
+    assert!(cluster.run_until(10 * SECOND, |it| it.processes().len() == 2).is_some(), "nobody takes over");
+    cluster.run_for(3 * SECOND);
+    let other = cluster.processes().into_iter().find(|it| *it != copy).expect("it was there a moment ago");
+    cluster.power_off(other.0);
+    cluster.resume(copy.0);
+    cluster.run_for(20 * SECOND);
+    assert_eq!(cluster.processes(), [copy], "{}", cluster.trace().join("\n"));
+}
+
+/// What runs of a deployment that says nothing sensible any more is kept: each island had kept its own.
+#[test]
+fn of_a_deployment_that_means_nothing_any_more_one_copy_is_kept() {
+    let mut cluster = at_rest(3);
+    cluster.apply(0, "web", &Spec::new(1));
+    assert!(cluster.run_until(5 * SECOND, |it| it.processes().len() == 1).is_some(), "web does not run");
+    cluster.run_for(3 * SECOND);
+    cluster.split(&[&[0], &[1], &[2]]);
+    assert!(cluster.run_until(20 * SECOND, |it| it.processes().len() == 3).is_some(), "not on each island");
+    cluster.run_for(3 * SECOND);
+    cluster.set(0, false, "web", "env", r#"{"vars":17}"#);
+    cluster.run_for(SECOND);
+    cluster.heal();
+    cluster.run_for(20 * SECOND);
+    assert_eq!(cluster.processes().len(), 1, "{}", cluster.trace().join("\n"));
+}

@@ -561,11 +561,7 @@ impl Documents {
         let past = self.past_in(log, known);
         let mut events = Vec::new();
         let mut bytes = 0_usize;
-        let mut lacking: Vec<_> = log.ordered().filter(|(index, _)| !past.contains(*index)).collect();
-        if self.sabotage.has(Sabotage::LastEventKept) {
-            lacking.pop();
-        }
-        for (_, entry) in lacking {
+        for (_, entry) in log.ordered().filter(|(index, _)| !past.contains(*index)) {
             bytes = bytes.saturating_add(entry.event.size());
             if bytes > bytes_max && !events.is_empty() {
                 return (events, true);

@@ -8,8 +8,7 @@ use model::limits::{
     LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
 };
 use model::{
-    ContainerId, ContainerRecord, NodeId, NodeRecord, RecordVersion, ReplicaId, Sabotage, Sabotages,
-    SignedRecord,
+    ContainerRecord, NodeId, NodeRecord, RecordVersion, ReplicaId, Sabotage, Sabotages, SignedRecord,
 };
 
 /// Addresses of one node: its interfaces, and what its operator adds.
@@ -160,13 +159,10 @@ impl Records {
 
     fn keep(&mut self, record: Arc<NodeRecord>, signed: SignedRecord) {
         let id = record.node;
-        let of = |it: &[ContainerRecord]| -> Vec<ContainerId> { it.iter().map(|it| it.id).collect() };
-        let before = self.newest.get(&id).map_or(&[][..], |held| &held.record.containers);
-        if of(before) != of(&record.containers) {
-            let (before, after) = (shorts(before), shorts(&record.containers));
-            self.holds_now(&before, &after, id);
-        }
+        let before = self.newest.get(&id).map_or_else(BTreeSet::new, |held| shorts(&held.record.containers));
+        let after = shorts(&record.containers);
         self.newest.insert(id, Held { record, signed });
+        self.holds_now(&before, &after, id);
     }
 
     fn holds_now(&mut self, before: &BTreeSet<Short>, after: &BTreeSet<Short>, id: NodeId) {

@@ -34,6 +34,34 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
     }
 }
 
+fn replica(ordinal: u8) -> ReplicaId {
+    ReplicaId {
+        namespace: Name::default_namespace(),
+        deployment: "web".parse().unwrap(),
+        incarnation: EventId::from_bytes([2; 32]),
+        ordinal: ordinal.into(),
+    }
+}
+
+/// Of a node, and the so many-th there.
+fn container(node: u8, place: u8, replica: ReplicaId) -> ContainerRecord {
+    ContainerRecord {
+        id: ContainerId::from_bytes([node, place, 0, 0, 0, 0, 0, 0]),
+        replica,
+        revision: Revision::from_bytes([3; 32]),
+        revision_number: 1,
+        claim: 1,
+        resources: Capacity::default(),
+        state: ContainerState::Running,
+        healthy: None,
+        pid: None,
+        started_ms: None,
+        restarts: 0,
+        reason: None,
+        confirms: vec![],
+    }
+}
+
 /// Signed bytes that tell one record from another; what they say is not looked at here.
 fn signed(record: &NodeRecord) -> SignedRecord {
     let RecordVersion { generation, count } = record.version;
@@ -96,26 +124,7 @@ fn nobody_else_writes_this_nodes_record() {
 fn a_claim_by_a_number_that_nobody_reaches_is_refused() {
     let claims = |claim: u64| {
         let mut record = record(1, 1, 1);
-        record.containers.push(ContainerRecord {
-            id: ContainerId::from_bytes([1; 8]),
-            replica: ReplicaId {
-                namespace: Name::default_namespace(),
-                deployment: "web".parse().unwrap(),
-                incarnation: EventId::from_bytes([2; 32]),
-                ordinal: 0,
-            },
-            revision: Revision::from_bytes([3; 32]),
-            revision_number: 1,
-            claim,
-            resources: Capacity::default(),
-            state: ContainerState::Running,
-            healthy: None,
-            pid: None,
-            started_ms: None,
-            restarts: 0,
-            reason: None,
-            confirms: vec![],
-        });
+        record.containers.push(ContainerRecord { claim, ..container(1, 0, replica(0)) });
         record
     };
     let mut records = table(0);
@@ -162,5 +171,27 @@ proptest! {
         }
         prop_assert_eq!(a.digest(), b.digest());
         prop_assert!(a.newer_than(&b.digest()).is_empty());
+    }
+
+    #[test]
+    fn whoever_has_a_container_of_a_replica_is_found_and_nobody_else(
+        steps in prop::collection::vec((0..4_u8, prop::collection::vec(0..5_u8, 0..4)), 1..20),
+        leaves in prop::option::of(1..4_u8),
+    ) {
+        let mut table = table(0);
+        for (count, (n, ordinals)) in (1..).zip(&steps) {
+            let containers = (0..).zip(ordinals).map(|(place, ordinal)| container(*n, place, replica(*ordinal)));
+            let record = NodeRecord { containers: containers.collect(), ..record(*n, 1, count) };
+            if *n == 0 { own(&mut table, record).unwrap(); } else { take(&mut table, record).unwrap(); }
+        }
+        if let Some(gone) = leaves {
+            table.set_roster(&(0..4).filter(|n| *n != gone).map(id).collect());
+        }
+        for replica in (0..5).map(replica) {
+            let found: Vec<_> = table.containers_of(&replica).map(|(node, it)| (node, it.id)).collect();
+            let all = table.iter().flat_map(|record| record.containers.iter().map(|it| (record.node, it)));
+            let those: Vec<_> = all.filter(|(_, it)| it.replica == replica).map(|(node, it)| (node, it.id)).collect();
+            prop_assert_eq!(found, those);
+        }
     }
 }

@@ -112,13 +112,10 @@ impl Node {
         // Every member has such news after each event. Pushed on by all to all in a large cluster they
         // would be as many messages as members squared, for one event; here the periodic exchange of
         // records carries them, many in one message.
-        if only_heads && self.links.len() > PUSH_ALL_MAX {
-            return;
-        }
-        if self.links.len() > PUSH_ALL_MAX {
-            self.to_pass_on.insert(self.config.me);
-        } else {
+        if self.links.len() <= PUSH_ALL_MAX {
             self.push(&Message::Records { records: vec![signed] }, None);
+        } else if !only_heads {
+            self.to_pass_on.insert(self.config.me);
         }
     }
 

@@ -390,11 +390,20 @@ impl Node {
             return (Vec::new(), None);
         }
         let replica = &mine.claim.replica;
-        let rank_of = |node: NodeId, record: &ContainerRecord| match desired {
-            Some(desired) => self.rank_of(node, record, desired),
-            None => planner::rank(node, record, true),
-        };
         let me = self.config.me;
+        let rank_of = |node: NodeId, record: &ContainerRecord| {
+            let mut rank = match desired {
+                Some(desired) => self.rank_of(node, record, desired),
+                None => planner::rank(node, record, true),
+            };
+            if node != me && self.has(Sabotage::OwnCopyWins) {
+                rank.claim = 0;
+            }
+            if node != me && self.has(Sabotage::OtherCopyWins) {
+                rank.claim = u64::MAX;
+            }
+            rank
+        };
         let own = rank_of(me, &mine.record());
         let mut confirms = Vec::new();
         let mut go = None;
@@ -406,10 +415,7 @@ impl Node {
                 continue;
             }
             let rank = rank_of(node, &record);
-            let mine_wins = (rank < own
-                || (self.has(Sabotage::OwnCopyWins) && rank.fits == own.fits && node != me))
-                && !(self.has(Sabotage::OtherCopyWins) && rank.fits == own.fits && node != me);
-            if mine_wins {
+            if rank < own {
                 if mine.is_healthy() && planner::holds_capacity(record.state) {
                     confirms.push(record.id);
                 }
@@ -420,9 +426,7 @@ impl Node {
                 && record.healthy == Some(true)
                 && (node == me
                     || (self.has_word_of(&node)
-                        && (record.confirms.contains(&mine.id)
-                            || self.has(Sabotage::OtherCopyWins)
-                            || self.has(Sabotage::GoesUnconfirmed))));
+                        && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))));
             if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };

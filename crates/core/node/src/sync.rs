@@ -478,7 +478,10 @@ impl Node {
 
     fn send_since(&mut self, to: NodeId, doc: &DocId, known: &[EventId]) {
         let known = if self.has(Sabotage::SendsEverything) { &[] } else { known };
-        let (events, more) = self.documents.since(doc, known, EVENTS_BYTES_MAX);
+        let (mut events, more) = self.documents.since(doc, known, EVENTS_BYTES_MAX);
+        if self.has(Sabotage::LastEventKept) {
+            events.pop();
+        }
         if !events.is_empty() {
             self.after_sync(Effect::Send { to, message: Message::Events { events, more } });
         }

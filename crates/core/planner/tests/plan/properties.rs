@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{MIB, World, deployment, node_id, replica, with_port};
-use model::{Capacity, ContainerState, NodeId, RestartPolicy};
-use planner::{Placement, Plan, Planner, Rank, holds_capacity};
+use model::{Capacity, ContainerState, NodeId, RecordVersion, RestartPolicy};
+use planner::{NodeView, Placement, Plan, Planner, Rank, holds_capacity};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -433,9 +433,19 @@ proptest! {
     ) {
         let mut world = World::new(2);
         let mut planner = Planner::new();
+        let mut said: BTreeMap<NodeId, (String, u64)> = BTreeMap::new();
         for edit in &edits {
             apply(&mut world, edit);
-            let view = world.view();
+            let mut view = world.view();
+            // As records do: another version whenever a node says anything else.
+            for (id, node) in &mut view.nodes {
+                let words = format!("{:?}", NodeView { alive: true, accepts_new: true, ..*node });
+                let (last, count) = said.entry(*id).or_default();
+                if *last != words {
+                    (*last, *count) = (words, *count + 1);
+                }
+                node.said = Some(RecordVersion { generation: 1, count: *count });
+            }
             prop_assert_eq!(planner.plan(&view), &planner::plan(&view), "after {:?}", edit);
             let name = "web".parse().unwrap();
             let namespace = model::Name::default_namespace();
