@@ -46,7 +46,7 @@ impl Spec {
     /// So many replicas of an image that every node holds.
     pub fn new(count: u32) -> Self {
         Self {
-            replicas: ReplicasGroup { count, class: model::Class::Available },
+            replicas: ReplicasGroup { count, class: model::Class::Available, mode: model::Mode::Replicated },
             resources: ResourcesGroup::default(),
             env: EnvGroup::default(),
             image: ImageGroup {
@@ -169,6 +169,16 @@ impl Author {
     /// A node is removed.
     pub fn node_remove(&mut self, documents: &Documents, node: NodeId, time_ms: i64) -> Vec<u8> {
         self.in_cluster(documents, Kind::NodeRemove(event::NodeRemove { node }), time_ms)
+    }
+
+    /// A node takes work, or none.
+    pub fn node_schedule(
+        &mut self,
+        documents: &Documents,
+        said: event::NodeSchedule,
+        time_ms: i64,
+    ) -> Vec<u8> {
+        self.in_cluster(documents, Kind::NodeSchedule(said), time_ms)
     }
 
     /// An event that changes deployments, as of what `documents` know.

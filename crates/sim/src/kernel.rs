@@ -80,14 +80,10 @@ impl Cluster {
         let it = &mut self.hosts[host];
         if let Some(entry) = it.kernel.get_mut(&container) {
             let replica = &entry.claim.replica;
-            let key = (replica.namespace.clone(), replica.deployment.clone());
             entry.stop_asked = true;
             // A machine that was removed stops everything, wanted or not.
             let member = it.node.as_ref().filter(|node| !node.is_removed());
-            entry.surplus = member.and_then(|node| node.desired().get(&key)).is_some_and(|desired| {
-                desired.deployment.incarnation == replica.incarnation
-                    && replica.ordinal < desired.deployment.replicas.count
-            });
+            entry.surplus = member.is_some_and(|node| node.wants(replica) && !node.gives_way(container));
         }
         self.may_stop(host, container);
         match self.hosts[host].kernel.get(&container) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use document::event::NodeInfo;
+use document::event::{NodeInfo, NodeSchedule, Schedule};
 use model::{Capacity, DocId, LabelKey, NodeId, TokenId};
 use node::{CommandId, Outcome};
 
@@ -109,6 +109,26 @@ impl Cluster {
             Some(author.node_remove(documents, gone, time_ms))
         });
         signed.expect("a removal can always be signed").0
+    }
+
+    /// Alice says through a peer whether a node takes work.
+    ///
+    /// # Panics
+    /// When the peer of that host does not run.
+    pub fn schedule(
+        &mut self,
+        host: usize,
+        of: usize,
+        schedule: Schedule,
+        deadline: Option<Duration>,
+    ) -> CommandId {
+        let what = format!("n{} is {}", of + 1, schedule.as_str());
+        let node = self.hosts[of].id;
+        let deadline_s = deadline.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX).max(1));
+        let signed = self.sign_and_submit(host, User::Alice, &what, |author, documents, time_ms| {
+            Some(author.node_schedule(documents, NodeSchedule { node, schedule, deadline_s }, time_ms))
+        });
+        signed.expect("it can always be signed").0
     }
 
     /// Lets a machine offer so much, from the next start of its peer on.

@@ -7,6 +7,7 @@ mod disk;
 mod input;
 mod joining;
 mod partitions;
+mod scheduling;
 mod story;
 
 /// Shared by all: three nodes.

@@ -340,7 +340,7 @@ impl Documents {
     /// Brings automerge and all that is computed up to date with what was taken in.
     fn settle(&mut self) {
         if self.log.flush() {
-            self.roster = self.facts.roster();
+            self.roster = self.facts.roster(&self.log);
         }
         for namespace in &mut self.namespaces {
             if namespace.log.flush() {

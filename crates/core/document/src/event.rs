@@ -34,6 +34,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+pub use crate::schedule::{DRAIN_SECONDS_MAX, NodeSchedule, Schedule};
+
 /// The version of the events that this release writes and the only one that it understands.
 pub const EVENT_VERSION: u16 = 1;
 
@@ -343,6 +345,8 @@ pub enum Kind {
     NodeAdmit(NodeAdmit),
     /// See [`NodeRemove`].
     NodeRemove(NodeRemove),
+    /// See [`NodeSchedule`].
+    NodeSchedule(NodeSchedule),
     /// See [`Change`].
     Change(Change),
 }
@@ -357,6 +361,7 @@ impl Kind {
             Self::TokenRevoke(_) => "token_revoke",
             Self::NodeAdmit(_) => "node_admit",
             Self::NodeRemove(_) => "node_remove",
+            Self::NodeSchedule(_) => "node_schedule",
             Self::Change(change) => change.verb.as_str(),
         }
     }
@@ -462,7 +467,7 @@ pub enum DecodeError {
     },
 }
 
-fn field(field: &'static str, problem: impl Into<String>) -> Refused {
+pub(crate) fn field(field: &'static str, problem: impl Into<String>) -> Refused {
     Refused::Field { field, problem: problem.into() }
 }
 
@@ -619,6 +624,7 @@ impl Body {
             Kind::Token(token) if token.uses == 0 || token.uses as usize > NODES_MAX => {
                 Err(field("kind.token.uses", format!("{} asked, use 1 to {NODES_MAX}", token.uses)))
             }
+            Kind::NodeSchedule(it) => it.check(),
             Kind::UserAdd(_) | Kind::Token(_) | Kind::TokenRevoke(_) | Kind::NodeRemove(_) => Ok(()),
             Kind::Change(change) => check_change(change),
         }

@@ -5,7 +5,8 @@
 //! often than it allows; its nodes are then ranked by their lowest admission event id, the first
 //! `uses` are members by it, and the others *wait* for a person, who may give them another token.
 //! A removal makes no room. Of several additions of one user, or registrations of one token, that
-//! were made concurrently, the lowest event id counts.
+//! were made concurrently, the lowest event id counts. Of what was said of a node's work, what came last
+//! counts, and of what was said concurrently the most careful.
 //!
 //! The same rules serve two questions: what is known (the roster), and what was known in the causal
 //! past of an event (its verdict).
@@ -17,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{EventId, Name, NodeId, Sabotage, Sabotages, TokenId, UserId};
 
 use crate::bits::Bits;
-use crate::event::{Author, Kind, NodeInfo, Role, TokenGrant, UserAdd};
-use crate::log::{Put, Value};
+use crate::event::{Author, Kind, NodeInfo, NodeRemove, NodeSchedule, Role, Schedule, TokenGrant, UserAdd};
+use crate::log::{Log, Put, Value};
 use crate::verdict::VoidReason;
 
 /// A node that was admitted.
@@ -32,6 +33,10 @@ pub struct Member {
     pub admitted_by: EventId,
     /// The token that it came with; none for the first node.
     pub token: Option<TokenId>,
+    /// Whether it takes work.
+    pub schedule: Schedule,
+    /// While it drains: see [`crate::event::NodeSchedule::deadline_s`].
+    pub deadline_s: Option<u32>,
 }
 
 /// A user.
@@ -208,9 +213,9 @@ impl Facts {
                     return Err(VoidReason::NodeIsMember { node });
                 }
             }
-            Kind::NodeRemove(remove) => {
-                if lowest(&self.admissions, seen, |admitted| admitted.node.key == remove.node).is_none() {
-                    return Err(VoidReason::NodeUnknown { node: remove.node });
+            Kind::NodeRemove(NodeRemove { node }) | Kind::NodeSchedule(NodeSchedule { node, .. }) => {
+                if lowest(&self.admissions, seen, |admitted| admitted.node.key == *node).is_none() {
+                    return Err(VoidReason::NodeUnknown { node: *node });
                 }
             }
             Kind::Genesis(_) | Kind::Change(_) => {}
@@ -241,6 +246,8 @@ impl Facts {
             Kind::NodeRemove(_)
                 if self.sabotage.has(Sabotage::OneRemovalCounts) && !self.removals.is_empty() => {}
             Kind::NodeRemove(remove) => self.removals.push(fact(from, remove.node)),
+            // Read from the log, which knows what replaced what.
+            Kind::NodeSchedule(_) => {}
             Kind::Change(_) => unreachable!("decoding keeps changes out of the cluster document"),
         }
     }
@@ -285,15 +292,17 @@ impl Facts {
         Ranked { members, waiting, removed, used }
     }
 
-    /// The roster of everything that is known.
-    pub(crate) fn roster(&self) -> Roster {
+    /// The roster of everything that is known. `log`: the cluster document's.
+    pub(crate) fn roster(&self, log: &Log) -> Roster {
         let ranked = self.ranked(Seen::All);
         let list = |facts: BTreeMap<NodeId, &Fact<Admission>>| {
             facts
                 .into_iter()
                 .map(|(key, fact)| {
                     let NodeInfo { name, addresses, .. } = fact.what.node.clone();
-                    (key, Member { name, addresses, admitted_by: fact.event, token: fact.what.token })
+                    let (schedule, deadline_s) = schedule_of(log, &key);
+                    let (admitted_by, token) = (fact.event, fact.what.token);
+                    (key, Member { name, addresses, admitted_by, token, schedule, deadline_s })
                 })
                 .collect()
         };
@@ -333,6 +342,19 @@ impl Facts {
     }
 }
 
+fn schedule_key(node: &NodeId) -> String {
+    format!("node-schedule/{node}")
+}
+
+/// What was said last of a node's work; of what was said concurrently the most careful, and of deadlines
+/// the longest, since what is stopped too late does less harm than what is stopped too soon.
+fn schedule_of(log: &Log, node: &NodeId) -> (Schedule, Option<u32>) {
+    let said = log.values(&schedule_key(node)).into_iter();
+    let said = said.filter_map(|op| serde_json::from_str::<NodeSchedule>(op.value.as_str()).ok());
+    let most = said.max_by_key(|it| (it.schedule, it.deadline_s.is_none(), it.deadline_s));
+    most.map_or_else(Default::default, |it| (it.schedule, it.deadline_s))
+}
+
 fn json<T: serde::Serialize>(value: &T) -> Value {
     Value::text(serde_json::to_string(value).expect("the parts of an event are structs and text"))
 }
@@ -356,6 +378,7 @@ pub(crate) fn puts(kind: &Kind) -> Vec<Put> {
         Kind::TokenRevoke(revoke) => vec![put(format!("token-revoked/{}", revoke.id), Value::Flag)],
         Kind::NodeAdmit(admit) => vec![put(format!("node/{}", admit.node.key), json(&admit.node))],
         Kind::NodeRemove(remove) => vec![put(format!("node-removed/{}", remove.node), Value::Flag)],
+        Kind::NodeSchedule(it) => vec![put(schedule_key(&it.node), json(it))],
         Kind::Change(_) => unreachable!("decoding keeps changes out of the cluster document"),
     }
 }

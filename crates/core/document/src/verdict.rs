@@ -15,6 +15,7 @@
 //! | `token_revoke` | the author is an admin; the token is there |
 //! | `node_admit` | the token is there and not revoked; it has admitted fewer than `uses` nodes; the node is not removed and not a member |
 //! | `node_remove` | the author is an admin; the node was admitted |
+//! | `node_schedule` | the author is an admin; the node was admitted |
 //! | `change` | the author is an admin or has the role `deploy`; what is undone is there; every edit is valid; the document has room |
 //! | .. `create` | no incarnation of the name lives |
 //! | .. `set` | the incarnation is one of that name, and is not deleted |

@@ -10,11 +10,12 @@ use std::fmt::Write as _;
 
 use common::*;
 use data_encoding::HEXLOWER;
-use document::event::{Change, Kind, Role, SignedEvent, TokenRevoke, UserAdd, Verb, decode, id_of};
+use document::event::{Change, Kind, Role, Schedule, SignedEvent, TokenRevoke, UserAdd, Verb, decode, id_of};
 use document::{Documents, Outcome};
 use model::{DocId, EventId};
 
 const GOLDEN: &str = include_str!("golden/v1.txt");
+const GOLDEN_SCHEDULES: &str = include_str!("golden/v1-node-schedule.txt");
 
 /// Every kind, every verb, forks and void events.
 fn history() -> (World, Vec<Vec<u8>>) {
@@ -60,6 +61,27 @@ fn history() -> (World, Vec<Vec<u8>>) {
     (world, events)
 }
 
+/// What was added to version 1 before the first release, on top of the first history's world.
+fn schedules() -> (World, Vec<Vec<u8>>) {
+    let world = World::new();
+    let mut documents = world.documents();
+    let mut events = world.first.clone();
+    let said = |schedule, deadline_s| World::schedule(&world.node, schedule, deadline_s);
+    let heads = documents.heads(&DocId::Cluster);
+    for (key, kind) in [
+        (&world.admin, said(Schedule::Cordoned, None)),
+        (&world.recovery, said(Schedule::Drained, Some(600))),
+        (&world.deploy, said(Schedule::Normal, None)),
+    ] {
+        events.push(world.cluster_event(key, heads.clone(), kind));
+    }
+    for event in &events[world.first.len()..] {
+        documents.insert(event).unwrap();
+    }
+    events.push(world.cluster_at_heads(&world.admin, &documents, said(Schedule::Normal, None)));
+    (world, events)
+}
+
 fn describe(documents: &mut Documents, events: &[Vec<u8>]) -> String {
     let mut text = String::new();
     for event in events {
@@ -91,6 +113,13 @@ fn a_fixed_history_has_the_bytes_ids_changes_and_state_that_it_always_had() {
     let (world, events) = history();
     let text = describe(&mut Documents::new(world.cluster), &events);
     assert!(text == GOLDEN, "the history is now:\n-----\n{text}-----");
+}
+
+#[test]
+fn what_is_said_of_a_nodes_work_has_the_bytes_ids_changes_and_state_that_it_always_had() {
+    let (world, events) = schedules();
+    let text = describe(&mut Documents::new(world.cluster), &events);
+    assert!(text == GOLDEN_SCHEDULES, "the history is now:\n-----\n{text}-----");
 }
 
 #[test]

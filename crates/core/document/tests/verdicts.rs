@@ -4,7 +4,7 @@
 mod common;
 
 use common::*;
-use document::event::{Change, Kind, Role, TokenRevoke, UserAdd, Verb};
+use document::event::{Change, Kind, Role, Schedule, TokenRevoke, UserAdd, Verb};
 use document::{Documents, InsertError, Outcome, VoidReason};
 use model::limits::DEPLOYMENTS_PER_NAMESPACE_MAX;
 use model::{DocId, EventId};
@@ -159,6 +159,68 @@ fn a_removed_node_stays_out_for_ever_and_so_does_one_removed_elsewhere_meanwhile
     let genesis_node = world.cluster_at_heads(&world.admin, &documents, World::remove(&world.node));
     put(&mut documents, &genesis_node);
     assert!(documents.roster().nodes.is_empty());
+}
+
+#[test]
+fn what_is_said_of_a_nodes_work_is_an_admins_word_and_the_more_careful_of_two_counts() {
+    let world = World::new();
+    let mut documents = world.documents();
+    let node = world.node.node();
+    let stands = |documents: &Documents| {
+        let member = &documents.roster().nodes[&node];
+        (member.schedule, member.deadline_s)
+    };
+    assert_eq!(stands(&documents), (Schedule::Normal, None));
+    let said = |schedule, deadline_s| World::schedule(&world.node, schedule, deadline_s);
+    let event = world.cluster_at_heads(&world.deploy, &documents, said(Schedule::Cordoned, None));
+    assert!(matches!(put_void(&mut documents, &event), VoidReason::NotAllowed { .. }));
+    let stranger = Key::new(60);
+    let event = world.cluster_at_heads(
+        &world.admin,
+        &documents,
+        World::schedule(&stranger, Schedule::Cordoned, None),
+    );
+    assert_eq!(put_void(&mut documents, &event), VoidReason::NodeUnknown { node: stranger.node() });
+    // Concurrently, in both orders of arrival.
+    let heads = documents.heads(&DocId::Cluster);
+    let concurrent: Vec<Vec<u8>> = [
+        said(Schedule::Drained, Some(60)),
+        said(Schedule::Normal, None),
+        said(Schedule::Cordoned, None),
+        said(Schedule::Drained, Some(90)),
+    ]
+    .into_iter()
+    .map(|kind| world.cluster_event(&world.admin, heads.clone(), kind))
+    .collect();
+    let mut turned = world.documents();
+    for event in &concurrent {
+        put(&mut documents, event);
+    }
+    for event in concurrent.iter().rev() {
+        put(&mut turned, event);
+    }
+    assert_eq!(stands(&documents), (Schedule::Drained, Some(90)));
+    assert_eq!(stands(&turned), stands(&documents));
+    // Who has seen them all has the last word.
+    let event = world.cluster_at_heads(&world.recovery, &documents, said(Schedule::Normal, None));
+    put(&mut documents, &event);
+    assert_eq!(stands(&documents), (Schedule::Normal, None));
+}
+
+#[test]
+fn a_deadline_goes_with_a_drain_and_is_no_longer_than_a_day() {
+    let world = World::new();
+    let mut documents = world.documents();
+    for (schedule, deadline_s, told) in [
+        (Schedule::Cordoned, Some(1), "goes with `drained` alone"),
+        (Schedule::Drained, Some(0), "0 asked, use 1 to 86400"),
+        (Schedule::Drained, Some(86_401), "86401 asked, use 1 to 86400"),
+    ] {
+        let kind = World::schedule(&world.node, schedule, deadline_s);
+        let event = world.cluster_at_heads(&world.admin, &documents, kind);
+        let InsertError::Refused(refused) = documents.insert(&event).unwrap_err() else { panic!("{told}") };
+        assert_eq!(refused.to_string(), format!("kind.node_schedule.deadline_s: {told}"));
+    }
 }
 
 #[test]

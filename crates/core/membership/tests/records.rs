@@ -59,6 +59,7 @@ fn container(node: u8, place: u8, replica: ReplicaId) -> ContainerRecord {
         restarts: 0,
         reason: None,
         confirms: vec![],
+        yields_to: None,
     }
 }
 

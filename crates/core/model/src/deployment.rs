@@ -13,7 +13,7 @@ use crate::limits::{
     ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
-use crate::{Capacity, Digest, EventId, LabelKey, Name, Revision};
+use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision};
 
 /// The groups of this release, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,7 +28,7 @@ pub enum Group {
     Env,
     /// Published ports.
     Ports,
-    /// Which nodes may run it.
+    /// Which nodes may run it, and before whom.
     Placement,
     /// When it is started again.
     Restart,
@@ -130,15 +130,36 @@ pub enum Class {
     Exclusive,
 }
 
+/// How its number is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// As many as are asked for, wherever there is room.
+    #[default]
+    Replicated,
+    /// One on every node that meets its conditions.
+    Global,
+}
+
+impl Mode {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    fn is_replicated(&self) -> bool {
+        *self == Self::Replicated
+    }
+}
+
 /// How many, and with which promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplicasGroup {
-    /// Wanted copies, 0 to [`REPLICAS_MAX`].
+    /// Wanted copies, 0 to [`REPLICAS_MAX`]. In mode `global` 1, or 0 to run none for a while.
     pub count: u32,
     /// The promise.
     #[serde(default)]
     pub class: Class,
+    /// How its number is found.
+    #[serde(default, skip_serializing_if = "Mode::is_replicated")]
+    pub mode: Mode,
 }
 
 /// What one replica may use; also what is set aside for it.
@@ -205,15 +226,6 @@ pub struct PortsGroup {
     /// Each at most once.
     #[serde(default)]
     pub ports: Vec<Port>,
-}
-
-/// Which nodes may run it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PlacementGroup {
-    /// Labels that a node must have, with exactly these values.
-    #[serde(default)]
-    pub labels: BTreeMap<LabelKey, String>,
 }
 
 /// When a container that ended is started again.
@@ -292,7 +304,7 @@ fn read<T: DeserializeOwned>(
     }
 }
 
-fn invalid(field: &'static str, problem: impl Into<String>) -> GroupError {
+pub(crate) fn invalid(field: &'static str, problem: impl Into<String>) -> GroupError {
     GroupError::Invalid { field, problem: problem.into() }
 }
 
@@ -369,6 +381,12 @@ impl Deployment {
                 format!("{} asked, the limit is {REPLICAS_MAX}", self.replicas.count),
             ));
         }
+        if self.replicas.mode == Mode::Global && self.replicas.count > 1 {
+            return Err(invalid(
+                "replicas",
+                format!("{} asked in mode `global`, which runs one on each node", self.replicas.count),
+            ));
+        }
         let ResourcesGroup { cpu_m, memory_b, pids } = self.resources;
         if !(1..=CPU_M_MAX).contains(&cpu_m) {
             return Err(invalid("resources.cpu", format!("{cpu_m}m asked, use 1m to {CPU_M_MAX}m")));
@@ -402,6 +420,7 @@ impl Deployment {
                 return Err(invalid("ports", format!("host port {} is published twice", port.host)));
             }
         }
+        self.placement.validate()?;
         for labels in [&self.meta.labels, &self.placement.labels] {
             if labels.len() > LABELS_MAX {
                 return Err(invalid("labels", format!("{} labels, the limit is {LABELS_MAX}", labels.len())));
@@ -453,7 +472,7 @@ mod tests {
                 workdir: None,
                 user: None,
             },
-            replicas: ReplicasGroup { count: 3, class: Class::Available },
+            replicas: ReplicasGroup { count: 3, class: Class::Available, mode: Mode::Replicated },
             resources: ResourcesGroup::default(),
             env: EnvGroup::default(),
             ports: PortsGroup::default(),

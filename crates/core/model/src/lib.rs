@@ -14,19 +14,24 @@ mod deployment;
 mod ids;
 pub mod limits;
 mod name;
+mod placement;
 mod record;
 mod sabotage;
 mod time;
 
 pub use capacity::Capacity;
 pub use deployment::{
-    Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, PlacementGroup, Port, PortsGroup,
-    Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
+    ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };
 pub use name::{DocId, LabelKey, Name, NameError};
+pub use placement::{
+    Affinity, HOST, PlacementGroup, Preference, Priority, Requirement, RequirementError, Test, Unmet,
+    label_of,
+};
 pub use record::{
     ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion, Signature,
     SignedRecord,

@@ -52,6 +52,24 @@ pub const ENV_MAX: usize = 256;
 /// Words in a command and its arguments.
 pub const ARGS_MAX: usize = 256;
 
+/// Conditions on a node's labels in one deployment: each is judged of every node.
+pub const REQUIREMENTS_MAX: usize = 32;
+
+/// Values in one condition.
+pub const REQUIREMENT_VALUES_MAX: usize = 32;
+
+/// Preferences of one deployment, for the same reason.
+pub const PREFERENCES_MAX: usize = 16;
+
+/// The greatest weight of a preference: as if the whole node stayed free.
+pub const WEIGHT_MAX: i32 = 100;
+
+/// Labels that one deployment is spread over: site, rack and host are three.
+pub const SPREAD_MAX: usize = 4;
+
+/// Deployments that one deployment is to be near, and as many that it is to be apart from.
+pub const AFFINITIES_MAX: usize = 16;
+
 /// Thousandths of a core that can be asked for: 1,024 cores.
 pub const CPU_M_MAX: u64 = 1_024_000;
 

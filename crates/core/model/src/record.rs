@@ -108,6 +108,8 @@ pub struct ContainerRecord {
     pub reason: Option<String>,
     /// Containers of the same replica elsewhere that may stop: this one is healthy and saw them.
     pub confirms: Vec<ContainerId>,
+    /// The replica of a higher priority that it is stopped for, to be started on its node.
+    pub yields_to: Option<ReplicaId>,
 }
 
 /// What a container is doing.

@@ -1,6 +1,6 @@
 //! The life of one container of this node, as the core sees it.
 
-use model::{Capacity, ContainerId, ContainerRecord, ContainerState, RestartPolicy, Time};
+use model::{Capacity, ContainerId, ContainerRecord, ContainerState, ReplicaId, RestartPolicy, Time};
 
 use crate::io::{Claim, Exit};
 
@@ -53,6 +53,8 @@ pub struct Mine {
     pub reason: Option<String>,
     /// Containers elsewhere that may stop on its word.
     pub confirms: Vec<ContainerId>,
+    /// What it is stopped for, if it makes room.
+    pub yields_to: Option<ReplicaId>,
 }
 
 impl Mine {
@@ -68,6 +70,7 @@ impl Mine {
             failures: 0,
             reason: None,
             confirms: Vec::new(),
+            yields_to: None,
         }
     }
 
@@ -131,6 +134,7 @@ impl Mine {
             restarts: self.claim.restarts,
             reason: self.reason.as_deref().map(short),
             confirms: self.confirms.clone(),
+            yields_to: self.yields_to.clone(),
         }
     }
 }

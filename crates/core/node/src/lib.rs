@@ -7,11 +7,14 @@
 //!
 //! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
 //! - `links`: who is linked, redialled, believed alive.
+//! - `drain`: a node that is to be looked after.
 //! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
 //! - `gossip`: observed records, this node's own and the others'.
 //! - `signed`: who a record is of, whoever brings it.
 //! - `standing`: whose word counts, and whose work as running.
-//! - `reconcile`: the plan, and one next step for each container of this node.
+//! - `view`: what the plan is made from.
+//! - `priority`: what makes room for what is more important.
+//! - `reconcile`: the plan's share, and one next step for each container of this node.
 //! - `containers`: the life of one container as the core sees it.
 //!
 //! Invariants:
@@ -28,16 +31,19 @@
 #![forbid(unsafe_code)]
 
 mod containers;
+mod drain;
 mod farewell;
 mod gossip;
 mod io;
 mod links;
+mod priority;
 mod reconcile;
 mod settings;
 mod signed;
 mod standing;
 mod state;
 mod sync;
+mod view;
 
 pub use containers::{Mine, Phase};
 pub use farewell::Removal;

@@ -71,6 +71,7 @@ impl Node {
     /// Follows the roster: who may speak, who is linked to, whether this node is still a member.
     pub(crate) fn roster_changed(&mut self) {
         self.removal_changed();
+        self.schedule_changed();
         let nodes: BTreeSet<NodeId> = self.documents.roster().nodes.keys().copied().collect();
         let others: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| *node != self.config.me).collect();
         let out_of_date = self.out_of_date_roster(&nodes);

@@ -1,6 +1,5 @@
 //! From the plan to one next step for each container of this node.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
@@ -8,7 +7,7 @@ use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
     ReplicaId, Revision, Sabotage, Time,
 };
-use planner::{NodeView, Placement, Rank, View, Wanted};
+use planner::{Placement, Rank};
 use rand::RngExt;
 use sha2::{Digest as _, Sha256};
 
@@ -85,83 +84,11 @@ impl Node {
         }
     }
 
-    /// Reads the deployments anew.
-    pub(crate) fn desired_changed(&mut self) {
-        let mut desired = BTreeMap::new();
-        self.invalid.clear();
-        for view in self.documents.deployments() {
-            let key = (view.namespace.clone(), view.name.clone());
-            match &view.deployment {
-                Ok(deployment) => {
-                    let revision = deployment.revision();
-                    let number =
-                        self.documents.revision_number(&view.namespace, &view.name, view.incarnation);
-                    desired.insert(key, Desired { deployment: deployment.clone(), revision, number });
-                }
-                Err(_) => {
-                    self.invalid.insert(key);
-                }
-            }
-        }
-        // A running container of the wanted template goes by the number that the template has now.
-        for mine in self.mine.values_mut() {
-            let key = (mine.claim.replica.namespace.clone(), mine.claim.replica.deployment.clone());
-            if let Some(wanted) = desired.get(&key)
-                && wanted.revision == mine.claim.revision
-            {
-                mine.claim.revision_number = wanted.number;
-            }
-        }
-        self.desired = desired;
-        self.dirty = true;
-    }
-
-    fn make_plan(&mut self) {
-        // Taken out while the view borrows the rest.
-        let mut planner = std::mem::take(&mut self.planner);
-        let mut own = self.own_record();
-        if self.has(Sabotage::PlansForItself) {
-            own.capacity = own.capacity.plus(&own.capacity);
-        }
-        let nodes = self.documents.roster().nodes.keys();
-        let view = View {
-            deployments: self
-                .desired
-                .values()
-                .map(|desired| Wanted { deployment: &desired.deployment, revision: desired.revision })
-                .collect(),
-            nodes: nodes
-                .filter_map(|id| {
-                    let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
-                    record.map(|record| {
-                        let node = NodeView {
-                            said: (*id != self.config.me).then_some(record.version),
-                            name: &record.name,
-                            labels: &record.labels,
-                            capacity: record.capacity,
-                            capacity_version: record.capacity_version,
-                            alive: *id == self.config.me
-                                || self.alive.contains(id)
-                                || self.has(Sabotage::NoTakeOver),
-                            accepts_new: true,
-                            containers: &record.containers,
-                            declined: &record.declined,
-                        };
-                        (*id, node)
-                    })
-                })
-                .collect(),
-            rules: planner::RULES,
-        };
-        planner.plan(&view);
-        self.planner = planner;
-        self.planned_at = Some(self.now);
-    }
-
     /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
     pub(crate) fn reconcile(&mut self) {
         self.settle_if_level();
         self.make_plan();
+        self.look_whether_behind();
         if self.settled && !self.removed {
             self.take_share();
         }
@@ -180,7 +107,10 @@ impl Node {
             .filter(|(_, placement)| match placement {
                 Placement::Start { node } => *node == me,
                 Placement::Replace { new, .. } => *new == me,
-                Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. } => false,
+                Placement::Keep { .. }
+                | Placement::KeepOld { .. }
+                | Placement::Awaits { .. }
+                | Placement::Unplaced { .. } => false,
             })
             .map(|(replica, _)| replica.clone())
             .collect();
@@ -323,22 +253,6 @@ impl Node {
         own.map(move |mine| (me, mine.record())).chain(others)
     }
 
-    fn labels_fit(&self, node: &NodeId, desired: &Desired) -> bool {
-        let labels = if *node == self.config.me {
-            Some(&self.config.labels)
-        } else {
-            self.records.get(node).map(|record| &record.labels)
-        };
-        labels.is_some_and(|labels| {
-            desired.deployment.placement.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-        })
-    }
-
-    fn rank_of(&self, node: NodeId, record: &ContainerRecord, desired: &Desired) -> Rank {
-        let fits = record.revision == desired.revision && self.labels_fit(&node, desired);
-        planner::rank(node, record, fits)
-    }
-
     /// Winners confirm the containers that may go; losers that were confirmed go.
     fn confirm_and_let_go(&mut self) {
         let ids: Vec<ContainerId> = self.mine.keys().copied().collect();
@@ -348,7 +262,9 @@ impl Node {
                 continue;
             }
             let (confirms, go) = self.judge(mine);
+            let yields_to = self.yields_to(id);
             let Some(mine) = self.mine.get_mut(&id) else { continue };
+            mine.yields_to = yields_to.filter(|_| go.is_some());
             if mine.confirms != confirms {
                 mine.confirms = confirms;
                 self.changed = true;
@@ -365,6 +281,9 @@ impl Node {
         if self.removed {
             return (Vec::new(), Some("this node was removed from the cluster".to_owned()));
         }
+        if self.is_drain_overdue() {
+            return (Vec::new(), Some("this node is drained, and the time for moving is over".to_owned()));
+        }
         let key = (replica.namespace.clone(), replica.deployment.clone());
         if self.invalid.contains(&key) {
             // What runs is kept, whatever it is: one copy of it.
@@ -377,8 +296,17 @@ impl Node {
         if desired.deployment.incarnation != replica.incarnation && !self.has(Sabotage::EarlierCreationKept) {
             return (Vec::new(), Some("its deployment was deleted and made again".to_owned()));
         }
-        if replica.ordinal >= desired.deployment.replicas.count && !self.has(Sabotage::ScaleInIgnored) {
-            return (Vec::new(), Some("scaled in".to_owned()));
+        if let Some(other) = self.yields_to(mine.id) {
+            let why = format!(
+                "makes room for {}/{}.{}, which has a higher priority",
+                other.namespace, other.deployment, other.ordinal
+            );
+            return (Vec::new(), Some(why));
+        }
+        if let Some(why) = self.is_surplus(replica.ordinal, desired)
+            && !self.has(Sabotage::ScaleInIgnored)
+        {
+            return (Vec::new(), Some(why.to_owned()));
         }
         self.judge_copies(mine, Some(desired))
     }
@@ -731,6 +659,8 @@ impl Node {
             self.look_who_counts();
         }
         self.tick_start_failures();
+        self.dirty |= self.is_done_waiting();
+        self.dirty |= self.is_drain_overdue() && self.mine.values().any(Mine::may_run);
         if !self.settled {
             self.settle_if_level();
         }
@@ -760,7 +690,9 @@ impl Node {
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
         let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
-        steps.chain(fetches).chain(failed).chain(self.stirs_at).chain(look).chain(alone).chain(old).min()
+        let more = self.next_drain_wake().into_iter().chain(self.next_behind_wake());
+        let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(more);
+        steps.chain(fetches).chain(failed).chain(waits).min()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use document::event::Schedule;
 use document::{Documents, EventReader};
 use membership::{Liveness, Membership, Records};
 use model::{
@@ -14,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::containers::Mine;
+use crate::drain::DrainDeadline;
 use crate::io::{CommandId, Effect, Input, Notice, Seq};
 use crate::links::Link;
 use crate::settings::{Boot, Config};
@@ -118,6 +120,12 @@ pub struct Node {
     /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
     /// linked begins to count, and with it whom that one says it is linked to.
     pub(crate) stirs_at: Option<(Time, &'static str)>,
+    /// Until then nothing makes room here, since others know of events that this node lacks.
+    pub(crate) behind_until: Option<Time>,
+    /// What is said of this node's own work.
+    pub(crate) schedule: Schedule,
+    /// By when it must be drained, if it must.
+    pub(crate) drain_deadline: Option<DrainDeadline>,
     /// Nodes that were down once, with [`Sabotage::NoResolutionAfterPartition`].
     pub(crate) parted: BTreeSet<NodeId>,
 }
@@ -221,6 +229,9 @@ impl Node {
             heads_moved: None,
             removed: false,
             told_roster: None,
+            behind_until: None,
+            schedule: Schedule::Normal,
+            drain_deadline: None,
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
@@ -365,6 +376,11 @@ impl Node {
     /// The last plan.
     pub fn plan(&self) -> &Plan {
         self.planner.last()
+    }
+
+    /// Explains the last plan for one deployment; `None` where none of that name is wanted.
+    pub fn explain(&self, namespace: &Name, name: &Name) -> Option<planner::Explanation> {
+        self.planner.explain(namespace, name)
     }
 
     /// Containers of this node.

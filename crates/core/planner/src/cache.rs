@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, EventId, LabelKey, Name, NodeId, Port,
-    RecordVersion, ReplicaId, RestartPolicy, Revision,
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, EventId, LabelKey, Mode, Name,
+    NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy, Revision, Unmet, label_of,
 };
 
 use crate::{NodeView, Wanted, holds_capacity};
@@ -62,10 +62,12 @@ impl Slot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) revision: Revision,
+    pub(crate) image: Digest,
+    pub(crate) mode: Mode,
     pub(crate) count: u32,
     pub(crate) asked: Capacity,
     pub(crate) ports: Vec<Port>,
-    pub(crate) labels: BTreeMap<LabelKey, String>,
+    pub(crate) placement: PlacementGroup,
     pub(crate) restart: RestartPolicy,
 }
 
@@ -74,10 +76,12 @@ impl Spec {
         let it = wanted.deployment;
         Self {
             revision: wanted.revision,
+            image: it.image.digest,
+            mode: it.replicas.mode,
             count: it.replicas.count,
             asked: it.resources.as_capacity(),
             ports: it.ports.ports.clone(),
-            labels: it.placement.labels.clone(),
+            placement: it.placement.clone(),
             restart: it.restart.policy,
         }
     }
@@ -85,16 +89,25 @@ impl Spec {
     pub(crate) fn is_of(&self, wanted: &Wanted<'_>) -> bool {
         let it = wanted.deployment;
         self.revision == wanted.revision
+            && self.mode == it.replicas.mode
             && self.count == it.replicas.count
             && self.asked == it.resources.as_capacity()
             && self.ports == it.ports.ports
-            && self.labels == it.placement.labels
+            && self.placement == it.placement
             && self.restart == it.restart.policy
     }
 
-    /// The first label that the node lacks, with the value wanted.
-    pub(crate) fn label_missing(&self, node: &BTreeMap<LabelKey, String>) -> Option<(&LabelKey, &String)> {
-        self.labels.iter().find(|(key, want)| node.get(*key) != Some(*want))
+    /// The first condition that the node does not meet.
+    pub(crate) fn unmet<'s>(&'s self, node: &Node) -> Option<Unmet<'s>> {
+        if self.placement.labels.is_empty() && self.placement.require.is_empty() {
+            return None;
+        }
+        self.placement.unmet(|key| label_of(&node.labels, &node.name, key))
+    }
+
+    /// Whether a container of it may stay on the node.
+    pub(crate) fn may_stay(&self, node: &Node) -> bool {
+        !node.drains && self.placement.is_met_by(&node.labels, &node.name)
     }
 }
 
@@ -109,6 +122,13 @@ pub(crate) struct Claim {
     pub(crate) resources: Capacity,
     pub(crate) state: ContainerState,
     pub(crate) healthy: Option<bool>,
+}
+
+/// A replica that something on a node is being stopped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Awaited {
+    pub(crate) slot: Slot,
+    pub(crate) ordinal: u32,
 }
 
 impl Claim {
@@ -141,19 +161,37 @@ pub(crate) struct Decline {
     pub(crate) reason: String,
 }
 
+/// Containers that stop for another, and for which.
+fn yields<'a>(view: &NodeView<'a>) -> impl Iterator<Item = (ContainerId, &'a ReplicaId)> {
+    let stopping = view.containers.iter().filter(|it| it.state == ContainerState::Stopping);
+    stopping.filter_map(|it| Some((it.id, it.yields_to.as_ref()?)))
+}
+
+fn digests(view: &NodeView<'_>) -> Vec<Digest> {
+    let mut digests: Vec<Digest> = view.images.iter().map(|image| image.digest).collect();
+    digests.sort_unstable();
+    digests
+}
+
 /// What a planner remembers of one node.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) said: Option<RecordVersion>,
+    pub(crate) ordinal: u32,
     pub(crate) name: Name,
     pub(crate) labels: BTreeMap<LabelKey, String>,
     pub(crate) capacity: Capacity,
     pub(crate) capacity_version: u64,
     pub(crate) alive: bool,
     pub(crate) accepts_new: bool,
+    pub(crate) drains: bool,
+    /// Sorted.
+    pub(crate) images: Vec<Digest>,
     /// In the order of its record, to be compared with the next one.
     pub(crate) claims: Vec<Claim>,
     pub(crate) declines: Vec<Decline>,
+    /// What its containers are being stopped for, container by container.
+    pub(crate) awaited: Vec<Awaited>,
     /// What its containers take up.
     pub(crate) held: Capacity,
     /// How many containers take something up.
@@ -183,15 +221,21 @@ impl Node {
         let holds = claims.iter().filter(|claim| holds_capacity(claim.state));
         Self {
             said: view.said,
+            ordinal: view.ordinal,
             name: view.name.clone(),
             labels: view.labels.clone(),
             capacity: view.capacity,
             capacity_version: view.capacity_version,
             alive: view.alive,
             accepts_new: view.accepts_new,
+            drains: view.drains,
+            images: digests(view),
             held: holds.clone().fold(Capacity::default(), |sum, claim| sum.plus(&claim.resources)),
             holding: holds.count(),
             declines: view.declined.iter().map(|it| decline(it, slots)).collect(),
+            awaited: yields(view)
+                .map(|(_, it)| Awaited { slot: slots.of_replica(it), ordinal: it.ordinal })
+                .collect(),
             claims,
         }
     }
@@ -200,6 +244,8 @@ impl Node {
     pub(crate) fn is_of(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
         self.alive == view.alive
             && self.accepts_new == view.accepts_new
+            && self.drains == view.drains
+            && self.ordinal == view.ordinal
             && ((self.said.is_some() && self.said == view.said) || self.says(view, slots))
     }
 
@@ -210,6 +256,13 @@ impl Node {
             && self.declines.len() == view.declined.len()
             && self.name == *view.name
             && self.labels == *view.labels
+            && self.images == digests(view)
+            && self.awaited.len() == yields(view).count()
+            && self
+                .awaited
+                .iter()
+                .zip(yields(view))
+                .all(|(awaited, (_, it))| awaited.ordinal == it.ordinal && slots.key(awaited.slot).is_of(it))
             && self.claims.iter().zip(view.containers).all(|(claim, it)| {
                 *claim == Claim::of(claim.slot, it) && slots.key(claim.slot).is_of(&it.replica)
             })
@@ -233,14 +286,16 @@ pub(crate) struct SlotState {
     pub(crate) claims: Vec<(NodeId, Claim)>,
     /// Ordinals that need room on a node.
     pub(crate) needs: Vec<Need>,
-    /// Ordinals that have a placement in the plan: 0 to below this.
-    pub(crate) planned: u32,
+    /// Ordinals that have a placement in the plan.
+    pub(crate) planned: Vec<u32>,
 }
 
 /// A replica for which room must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {
     pub(crate) ordinal: u32,
+    /// The one node that it is for, in mode `global`.
+    pub(crate) only: Option<NodeId>,
     /// What it has now, which stays until the new one is healthy.
     pub(crate) old: Option<(NodeId, ContainerId)>,
 }
@@ -260,7 +315,7 @@ impl Slots {
         let slot = Slot(u32::try_from(self.states.len()).expect("memory ends before 2^32 deployments"));
         let key = Arc::new(key);
         self.by_key.insert(Arc::clone(&key), slot);
-        self.states.push(SlotState { key, spec: None, claims: vec![], needs: vec![], planned: 0 });
+        self.states.push(SlotState { key, spec: None, claims: vec![], needs: vec![], planned: vec![] });
         slot
     }
 
@@ -282,6 +337,12 @@ impl Slots {
 
     pub(crate) fn get_mut(&mut self, slot: Slot) -> &mut SlotState {
         &mut self.states[slot.0 as usize]
+    }
+
+    /// Those that are wanted.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = (Slot, &Spec)> {
+        let number = |at: usize| Slot(u32::try_from(at).expect("checked when it was added"));
+        self.states.iter().enumerate().filter_map(move |(at, it)| Some((number(at), it.spec.as_ref()?)))
     }
 
     /// How many deployments were ever seen.

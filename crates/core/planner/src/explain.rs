@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{Capacity, Name, NodeId, ReplicaId};
+use model::{Capacity, ContainerId, Name, NodeId, ReplicaId};
 
-use crate::room::Room;
+use crate::place::score;
+use crate::room::{Minds, Room};
 use crate::{Placement, Planner, Reasons, Refusal, View};
 
 /// Why a deployment is where it is.
@@ -12,6 +13,8 @@ use crate::{Placement, Planner, Reasons, Refusal, View};
 pub struct Explanation {
     /// Every replica with its placement and, where its update waits for room, why no node has any.
     pub replicas: BTreeMap<ReplicaId, (Placement, Option<Reasons>)>,
+    /// For those that wait for room, the containers that make it and have not been stopped yet.
+    pub yields: BTreeMap<ReplicaId, Vec<ContainerId>>,
     /// Every node of the view.
     pub nodes: BTreeMap<NodeId, NodeExplained>,
 }
@@ -34,8 +37,11 @@ pub struct Fit {
     pub free: Capacity,
     /// What the replica asks.
     pub asked: Capacity,
-    /// The scarcest resource's share that would stay free, in millionths: the greatest is chosen.
+    /// The scarcest resource's share that would stay free, in millionths.
     pub share_ppm: u64,
+    /// What preferences and an image that is there add, or take, in millionths. Of the nodes that are
+    /// equally crowded with the deployment, the one with the greatest sum of both is chosen.
+    pub bonus_ppm: i64,
 }
 
 /// Explains the plan of `view` for the deployment of this namespace and name. `None`: none is wanted.
@@ -54,13 +60,17 @@ impl Planner {
         let (_, slot) =
             self.wanted.iter().rev().find(|(key, _)| key.namespace == *namespace && key.name == *name)?;
         let spec = self.slots.get(*slot).spec.as_ref().expect("what is wanted has a spec");
-        let mut room = Room::new(&self.nodes, &self.slots, self.rules, true);
+        let mut room = Room::new(&self.nodes, &self.slots, self.rules, Minds { ports: true, company: true });
         for (key, other) in &self.wanted {
             let state = self.slots.get(*other);
             let spec = state.spec.as_ref().expect("what is wanted has a spec");
             for need in &state.needs {
                 match self.plan.placements.get(&key.replica(need.ordinal)) {
-                    Some(Placement::Start { node } | Placement::Replace { new: node, .. }) => {
+                    Some(
+                        Placement::Start { node }
+                        | Placement::Awaits { node, .. }
+                        | Placement::Replace { new: node, .. },
+                    ) => {
                         room.assume(*node, *other, spec);
                     }
                     Some(Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. })
@@ -76,16 +86,27 @@ impl Planner {
             .filter(|(id, _)| is_of(id))
             .map(|(id, placement)| (id.clone(), (placement.clone(), self.plan.held_back.get(id).cloned())))
             .collect();
-        let nodes = room.verdict(*slot, spec).map(|(id, verdict)| {
+        let mut yields: BTreeMap<ReplicaId, Vec<ContainerId>> = BTreeMap::new();
+        for (container, replica) in self.plan.yields.iter().filter(|(_, replica)| is_of(replica)) {
+            yields.entry(replica.clone()).or_default().push(*container);
+        }
+        let nodes = room.places.iter().enumerate().map(|(index, place)| {
+            let (id, free) = (place.id, place.free);
+            let verdict = score(&room, index, *slot, spec);
             let runs = replicas.iter().filter(|(_, (placement, _))| placement.names(id));
             let explained = NodeExplained {
                 name: self.nodes[&id].name.clone(),
                 runs: runs.map(|(replica, _)| replica.ordinal).collect(),
-                one_more: verdict.map(|(free, share_ppm)| Fit { free, asked: spec.asked, share_ppm }),
+                one_more: verdict.map_err(Refusal::from).map(|score| Fit {
+                    free,
+                    asked: spec.asked,
+                    share_ppm: score.share_ppm,
+                    bonus_ppm: score.bonus_ppm,
+                }),
             };
             (id, explained)
         });
         let nodes = nodes.collect();
-        Some(Explanation { replicas, nodes })
+        Some(Explanation { replicas, yields, nodes })
     }
 }

@@ -9,9 +9,10 @@
 //!   order, no chance; the rules have a number ([`RULES`]) that is kept in the document;
 //! - on every node the claims and the placements that the plan adds never exceed the capacity (where
 //!   the claims alone already do, nothing is added);
-//! - a replica with a claim on a node that is alive and has the wanted labels is never moved;
+//! - a replica with a claim on a node that is alive, does not drain and meets the conditions is never moved;
 //! - a rolling update brings one replica of a deployment at a time to the wanted revision, by ordinal;
-//! - every replica that has no place has a reason for every node.
+//! - every replica that has no place has a reason for every node it might have (in mode `global`, one);
+//! - only what is of a strictly lower priority yields its room.
 //!
 //! Absent on purpose: time (waiting, grace and back-off belong to `node`), stopping (a container that
 //! the plan does not name may go, by the rule of [`rank`]), leases of `exclusive` deployments, and
@@ -24,8 +25,10 @@
 
 mod cache;
 mod explain;
+mod place;
 mod plan;
 mod planner;
+mod preempt;
 mod rank;
 mod room;
 mod stance;
@@ -36,7 +39,7 @@ pub use plan::{Placement, Plan, Reasons, Refusal};
 pub use planner::{Planner, plan};
 pub use rank::{Rank, holds_capacity, is_claim, rank, winner};
 pub use room::share_ppm;
-pub use view::{NodeView, View, Wanted};
+pub use view::{NodeView, View, Wanted, ordinals};
 
 /// The number of the rules that this release plans by. A view that asks for others gets a plan that
 /// keeps what runs and starts nothing ([`Refusal::Rules`]), since another release would differ.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use model::limits::CONTAINERS_PER_NODE_MAX;
-use model::{ContainerId, LabelKey, Name, NodeId, ReplicaId};
+use model::{Affinity, ContainerId, HOST, LabelKey, Name, NodeId, ReplicaId, Requirement};
 
 /// Why each node was refused; shared by the replicas that it is the same for.
 pub type Reasons = Arc<BTreeMap<NodeId, Refusal>>;
@@ -18,6 +18,9 @@ pub struct Plan {
     /// Replicas whose turn in the rolling update has come but for whose new container, beside the
     /// old one, no node has room. They are [`Placement::KeepOld`] and their update waits.
     pub held_back: BTreeMap<ReplicaId, Reasons>,
+    /// Containers that make room for a replica of a higher priority, and for which: their node is to stop
+    /// them. They are wanted as before, so that their replicas are placed again where there is room.
+    pub yields: BTreeMap<ContainerId, ReplicaId>,
 }
 
 /// What one replica should do.
@@ -51,6 +54,11 @@ pub enum Placement {
         /// Where.
         node: NodeId,
     },
+    /// It runs nowhere, and room is made for it there: start it once there is.
+    Awaits {
+        /// Where.
+        node: NodeId,
+    },
     /// It runs nowhere, and no node can take it.
     Unplaced {
         /// Every node of the view, with its reason.
@@ -69,9 +77,10 @@ impl Placement {
     /// Whether `node` runs the replica, or is to start it.
     pub fn names(&self, node: NodeId) -> bool {
         match self {
-            Self::Keep { node: it, .. } | Self::KeepOld { node: it, .. } | Self::Start { node: it } => {
-                *it == node
-            }
+            Self::Keep { node: it, .. }
+            | Self::KeepOld { node: it, .. }
+            | Self::Awaits { node: it }
+            | Self::Start { node: it } => *it == node,
             Self::Replace { old: (old, _), new } => *old == node || *new == node,
             Self::Unplaced { .. } => false,
         }
@@ -90,6 +99,8 @@ pub enum Refusal {
     },
     /// The node does not answer.
     Down,
+    /// What the node runs is to move elsewhere.
+    Drains,
     /// The node takes no new work.
     Cordoned,
     /// The node lacks a label, or has another value.
@@ -101,6 +112,13 @@ pub enum Refusal {
         /// The value that it has.
         has: Option<String>,
     },
+    /// The node does not meet a condition.
+    Requirement {
+        /// Which.
+        requirement: Requirement,
+        /// The value of the label that it has.
+        has: Option<String>,
+    },
     /// The node said that it cannot run this replica, and its capacity has not changed since.
     Declined {
         /// Its words.
@@ -110,6 +128,18 @@ pub enum Refusal {
     ContainersMax {
         /// How many it runs.
         running: usize,
+    },
+    /// What it is to be near does not run there.
+    Near {
+        /// Which, and what counts as near.
+        affinity: Affinity,
+    },
+    /// What it is to be apart from, or what is to be apart from it, runs there.
+    Apart {
+        /// Namespace and name of the other.
+        from: (Name, Name),
+        /// What counts as one place.
+        within: LabelKey,
     },
     /// Another deployment has the host port on that node.
     Port {
@@ -148,9 +178,23 @@ impl fmt::Display for Refusal {
                 write!(f, "rules: the cluster plans by rules {asked}, this release knows {known}")
             }
             Self::Down => f.write_str("down"),
+            Self::Drains => f.write_str("drains: what it runs is to move elsewhere"),
             Self::Cordoned => f.write_str("cordoned: takes no new work"),
             Self::Label { key, want, has: Some(has) } => write!(f, "label: {key}={has}, {key}={want} asked"),
             Self::Label { key, want, has: None } => write!(f, "label: no {key}, {key}={want} asked"),
+            Self::Requirement { requirement, has: Some(has) } => {
+                write!(f, "label: {}={has}, `{requirement}` asked", requirement.key)
+            }
+            Self::Requirement { requirement, has: None } => {
+                write!(f, "label: no {}, `{requirement}` asked", requirement.key)
+            }
+            Self::Near { affinity } => write!(f, "near: {} does not run there", affinity.deployment),
+            Self::Apart { from: (namespace, name), within } if within.as_str() == HOST => {
+                write!(f, "apart: {namespace}/{name} runs there")
+            }
+            Self::Apart { from: (namespace, name), within } => {
+                write!(f, "apart: {namespace}/{name} runs within the same {within}")
+            }
             Self::Declined { reason } => write!(f, "declined: {reason}"),
             Self::ContainersMax { running } => {
                 write!(f, "containers: {running} there, the limit is {CONTAINERS_PER_NODE_MAX}")

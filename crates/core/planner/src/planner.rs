@@ -1,19 +1,23 @@
 //! Planning, from nothing or from what changed.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{NodeId, ReplicaId, Sabotage, Sabotages};
+use model::{Mode, NodeId, Priority, ReplicaId, Sabotage, Sabotages};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
-use crate::room::{Placing, Room};
+use crate::place::Placing;
+use crate::room::{Minds, Room};
 use crate::stance::{Stance, stances};
 use crate::{Placement, Plan, View, Wanted};
 
 /// Deployments that nobody wants or runs, and that are remembered all the same, before the planner
 /// starts from nothing: enough that it happens seldom, little enough that it costs no memory.
 const UNUSED_SLOTS_MAX: usize = 1_024;
+
+/// Whose turn it is to be given room: the greatest priority first, then by name.
+type Turn = (Reverse<Priority>, Arc<Key>);
 
 /// Makes a plan from nothing.
 pub fn plan(view: &View<'_>) -> Plan {
@@ -34,8 +38,10 @@ pub struct Planner {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     /// Wanted deployments in canonical order.
     pub(crate) wanted: BTreeMap<Arc<Key>, Slot>,
-    /// Of them, those with replicas that need room.
-    hungry: BTreeMap<Arc<Key>, Slot>,
+    /// Of them, those of mode `global`: each node that comes or goes matters to them.
+    globals: BTreeSet<Slot>,
+    /// Of them, those with replicas that need room, in the order in which they are given some.
+    hungry: BTreeMap<Turn, Slot>,
     pub(crate) rules: u16,
     pub(crate) plan: Plan,
     sabotage: Sabotages,
@@ -119,8 +125,10 @@ impl Planner {
         gone.extend(before.map(|(_, slot)| *slot));
         for slot in gone {
             let state = self.slots.get_mut(slot);
-            state.spec = None;
+            let priority = state.spec.take().map(|spec| spec.placement.priority);
             self.wanted.remove(&state.key);
+            self.hungry.remove(&(Reverse(priority.unwrap_or_default()), Arc::clone(&state.key)));
+            self.globals.remove(&slot);
             touched.insert(slot);
         }
         for wanted in added {
@@ -129,7 +137,15 @@ impl Planner {
             changed.push((slot, wanted));
         }
         for (slot, wanted) in changed {
-            self.slots.get_mut(slot).spec = Some(Spec::of(wanted));
+            let state = self.slots.get_mut(slot);
+            if let Some(before) = &state.spec {
+                self.hungry.remove(&(Reverse(before.placement.priority), Arc::clone(&state.key)));
+            }
+            let spec = state.spec.insert(Spec::of(wanted));
+            match spec.mode {
+                Mode::Global => self.globals.insert(slot),
+                Mode::Replicated => self.globals.remove(&slot),
+            };
             touched.insert(slot);
         }
     }
@@ -140,6 +156,7 @@ impl Planner {
         for id in gone {
             let node = self.nodes.remove(&id).expect("it was found a moment ago");
             self.change_claims(id, &node.claims, &[], touched);
+            touched.extend(&self.globals);
         }
         for (id, seen) in &view.nodes {
             let before = self.nodes.get(id);
@@ -151,8 +168,15 @@ impl Planner {
             let claims = before.as_ref().map_or(&[][..], |node| &node.claims);
             self.change_claims(*id, claims, &after.claims, touched);
             let ignored = self.sabotage.has(Sabotage::PlanIgnoresDeaths);
-            if before.is_some_and(|it| it.alive != after.alive || it.labels != after.labels) && !ignored {
+            let stands = |it: &Node| (it.alive, it.drains, it.ordinal);
+            let changed = before.as_ref().is_some_and(|it| {
+                stands(it) != stands(&after) || it.labels != after.labels || it.name != after.name
+            });
+            if changed && !ignored {
                 touched.extend(after.claims.iter().map(|claim| claim.slot));
+            }
+            if changed || before.is_none() {
+                touched.extend(&self.globals);
             }
         }
     }
@@ -186,12 +210,11 @@ impl Planner {
     fn think_through(&mut self, slot: Slot) {
         let state = self.slots.get(slot);
         let key = Arc::clone(&state.key);
-        let count = state.spec.as_ref().map_or(0, |spec| spec.count);
         let mut replica = key.replica(0);
         let mut needs = Vec::new();
-        for (ordinal, stance) in
-            (0..).zip(state.spec.iter().flat_map(|spec| stances(spec, state, &self.nodes)))
-        {
+        let stands = state.spec.as_ref().map_or_else(Vec::new, |spec| stances(spec, state, &self.nodes));
+        let planned: Vec<u32> = stands.iter().map(|(ordinal, _)| *ordinal).collect();
+        for (ordinal, stance) in stands {
             match stance {
                 Stance::Needs(need) => needs.push(need),
                 Stance::Settled(placement) => {
@@ -200,43 +223,67 @@ impl Planner {
                 }
             }
         }
-        for ordinal in count..state.planned {
-            replica.ordinal = ordinal;
-            self.plan.placements.remove(&replica);
+        // Both are in order.
+        let mut now = planned.iter().peekable();
+        for ordinal in &state.planned {
+            while now.next_if(|it| *it < ordinal).is_some() {}
+            if now.peek() != Some(&ordinal) {
+                replica.ordinal = *ordinal;
+                self.plan.placements.remove(&replica);
+            }
         }
-        if needs.is_empty() {
-            self.hungry.remove(&key);
-        } else {
-            self.hungry.insert(key, slot);
+        if let Some(spec) = &state.spec {
+            let turn = (Reverse(spec.placement.priority), key);
+            if needs.is_empty() {
+                self.hungry.remove(&turn);
+            } else {
+                self.hungry.insert(turn, slot);
+            }
         }
         let state = self.slots.get_mut(slot);
-        state.planned = count;
+        state.planned = planned;
         state.needs = needs;
     }
 
     /// Gives the replicas that need room their places, in canonical order.
     fn give_places(&mut self) {
         self.plan.held_back.clear();
+        self.plan.yields.clear();
         if self.hungry.is_empty() {
             return;
         }
-        let with_ports = self
-            .hungry
-            .values()
-            .any(|slot| self.slots.get(*slot).spec.as_ref().is_some_and(|spec| !spec.ports.is_empty()));
-        let mut room = Room::new(&self.nodes, &self.slots, self.rules, with_ports);
+        let mut room = Room::new(&self.nodes, &self.slots, self.rules, self.minds());
         room.ties_by_arrival = self.sabotage.has(Sabotage::TiesByArrival);
-        for (key, slot) in &self.hungry {
+        // What runs nowhere comes before what is only to be replaced.
+        let passes =
+            [false, true].into_iter().flat_map(|replaces| self.hungry.iter().map(move |it| (replaces, it)));
+        for (replaces, ((_, key), slot)) in passes {
             let state = self.slots.get(*slot);
+            let mut needs = state.needs.iter().filter(|need| need.old.is_some() == replaces).peekable();
+            if needs.peek().is_none() {
+                continue;
+            }
             let spec = state.spec.as_ref().expect("only what is wanted needs room");
             let mut placing = Placing::new(&mut room, *slot, spec);
             let mut replica = key.replica(0);
-            for need in &state.needs {
+            for need in needs {
                 replica.ordinal = need.ordinal;
-                let placement = match (placing.place(need.ordinal), need.old) {
+                if let Some((node, victims)) = placing.wait_on(need) {
+                    self.plan.yields.extend(victims.into_iter().map(|victim| (victim, replica.clone())));
+                    set(&mut self.plan.placements, &replica, Placement::Awaits { node });
+                    continue;
+                }
+                let placement = match (placing.place(need), need.old) {
                     (Ok(node), None) => Placement::Start { node },
                     (Ok(new), Some(old)) => Placement::Replace { old, new },
-                    (Err(reasons), None) => Placement::Unplaced { reasons },
+                    (Err(reasons), None) => match placing.make_room(need) {
+                        Some((node, victims)) => {
+                            let made = victims.into_iter().map(|victim| (victim, replica.clone()));
+                            self.plan.yields.extend(made);
+                            Placement::Awaits { node }
+                        }
+                        None => Placement::Unplaced { reasons },
+                    },
                     (Err(reasons), Some((node, container))) => {
                         self.plan.held_back.insert(replica.clone(), reasons);
                         Placement::KeepOld { node, container }
@@ -245,6 +292,21 @@ impl Planner {
                 set(&mut self.plan.placements, &replica, placement);
             }
         }
+    }
+
+    /// What must be known of what runs where, for those that need room.
+    fn minds(&self) -> Minds {
+        let specs = || self.hungry.values().filter_map(|slot| self.slots.get(*slot).spec.as_ref());
+        Minds { ports: specs().any(|spec| !spec.ports.is_empty()), company: self.minds_company() }
+    }
+
+    /// Whether any deployment minds which others run beside it.
+    fn minds_company(&self) -> bool {
+        let minds = |slot: &Slot| {
+            let spec = self.slots.get(*slot).spec.as_ref();
+            spec.is_some_and(|it| !it.placement.near.is_empty() || !it.placement.apart.is_empty())
+        };
+        self.wanted.values().any(minds)
     }
 }
 

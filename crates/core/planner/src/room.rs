@@ -1,13 +1,14 @@
-//! Finding room: nodes are ranked by the share that stays free, ties by a hash of (replica, node).
+//! What is free where, and whether a node could take one more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use model::limits::CONTAINERS_PER_NODE_MAX;
-use model::{Capacity, LabelKey, NodeId, Port, Protocol};
+use model::{
+    Affinity, Capacity, ContainerId, LabelKey, NodeId, Port, Protocol, Requirement, Unmet, label_of,
+};
 
-use crate::cache::{Key, Node, Slot, Slots, Spec};
-use crate::{RULES, Reasons, Refusal, holds_capacity};
+use crate::cache::{Awaited, Key, Node, Slot, Slots, Spec};
+use crate::{RULES, Refusal, holds_capacity, is_claim};
 
 /// The whole, in the parts that shares are counted in.
 const WHOLE_PPM: u64 = 1_000_000;
@@ -35,43 +36,19 @@ pub fn share_ppm(free: &Capacity, capacity: &Capacity) -> u64 {
         .min(ppm(free.pids, capacity.pids))
 }
 
-/// FNV-1a, 64 bits, continued from `hash`.
-fn fnv(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// FNV-1a of no bytes.
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// The last steps of splitmix64: spreads every bit over all of them.
-fn mix(word: u64) -> u64 {
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
-}
-
-/// Part of rules 1: nodes of equal share are ordered by `mix(d ^ n ^ mix(ordinal))`, the greater
-/// first, then by node id, the greater first. `d` is FNV-1a of namespace, a zero byte, name, a zero
-/// byte, incarnation; `n` is `mix` of FNV-1a of the node id.
-fn tie(deployment: u64, node: u64, ordinal: u32) -> u64 {
-    mix(deployment ^ node ^ mix(u64::from(ordinal)))
-}
-
-fn deployment_hash(key: &Key) -> u64 {
-    let hash = fnv(FNV_START, key.namespace.as_str().as_bytes());
-    let hash = fnv(fnv(hash, &[0]), key.name.as_str().as_bytes());
-    fnv(fnv(hash, &[0]), key.incarnation.as_bytes())
-}
-
 /// Why not, without a copy of anything: the hot loop asks often and reports seldom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Why<'a> {
     Rules(u16),
     Down,
+    Drains,
     Cordoned,
-    Label(&'a LabelKey, &'a String, Option<&'a String>),
+    Label(&'a LabelKey, &'a String, Option<&'a str>),
+    Requirement(&'a Requirement, Option<&'a str>),
     Declined(&'a str),
     ContainersMax(usize),
+    Near(&'a Affinity),
+    Apart(&'a Key, &'a LabelKey),
     Port(u16, &'a Key),
     Cpu(u64, u64),
     Memory(u64, u64),
@@ -80,16 +57,23 @@ pub(crate) enum Why<'a> {
 
 impl From<Why<'_>> for Refusal {
     fn from(why: Why<'_>) -> Self {
+        let named = |key: &Key| (key.namespace.clone(), key.name.clone());
         match why {
             Why::Rules(asked) => Self::Rules { asked, known: RULES },
             Why::Down => Self::Down,
+            Why::Drains => Self::Drains,
             Why::Cordoned => Self::Cordoned,
             Why::Label(key, want, has) => {
-                Self::Label { key: key.clone(), want: want.clone(), has: has.cloned() }
+                Self::Label { key: key.clone(), want: want.clone(), has: has.map(str::to_owned) }
+            }
+            Why::Requirement(requirement, has) => {
+                Self::Requirement { requirement: requirement.clone(), has: has.map(str::to_owned) }
             }
             Why::Declined(reason) => Self::Declined { reason: reason.to_owned() },
             Why::ContainersMax(running) => Self::ContainersMax { running },
-            Why::Port(port, key) => Self::Port { port, held_by: (key.namespace.clone(), key.name.clone()) },
+            Why::Near(affinity) => Self::Near { affinity: affinity.clone() },
+            Why::Apart(key, within) => Self::Apart { from: named(key), within: within.clone() },
+            Why::Port(port, key) => Self::Port { port, held_by: named(key) },
             Why::Cpu(free_m, asked_m) => Self::Cpu { free_m, asked_m },
             Why::Memory(free_b, asked_b) => Self::Memory { free_b, asked_b },
             Why::Pids(free, asked) => Self::Pids { free, asked },
@@ -97,49 +81,78 @@ impl From<Why<'_>> for Refusal {
     }
 }
 
+/// What must be counted beside amounts; each costs a walk over all claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Minds {
+    /// Something that needs room asks for a host port.
+    pub(crate) ports: bool,
+    /// Some deployment minds which others run beside it.
+    pub(crate) company: bool,
+}
+
 /// One node while places are given out.
 #[derive(Debug)]
-struct Place<'a> {
-    id: NodeId,
-    node: &'a Node,
-    free: Capacity,
+pub(crate) struct Place<'a> {
+    pub(crate) id: NodeId,
+    pub(crate) node: &'a Node,
+    pub(crate) free: Capacity,
     holding: usize,
-    hash: u64,
     /// Who has which host port: the deployments, since replicas of one may share it.
     ports: BTreeMap<(Protocol, u16), BTreeSet<Slot>>,
+    /// The deployments that run there, where any is minded.
+    company: BTreeSet<Slot>,
+    /// Of them, those of which nothing but what stops is there.
+    leaving: BTreeSet<Slot>,
+    /// What its claims take up beyond what it has, where it offers less than it did.
+    pub(crate) deficit: Capacity,
+    /// What will be free once what yields there has ended, beside what was promised of it.
+    pub(crate) coming: Capacity,
+    /// What yields there.
+    pub(crate) spent: BTreeSet<ContainerId>,
 }
 
 /// All nodes while places are given out.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
-    places: Vec<Place<'a>>,
-    slots: &'a Slots,
+    pub(crate) places: Vec<Place<'a>>,
+    pub(crate) slots: &'a Slots,
     rules: u16,
+    minds: Minds,
+    /// Deployments that mind others beside them.
+    shy: Vec<(Slot, &'a Spec)>,
     /// Declines that still stand, sorted: (deployment, ordinal, index of the node, reason).
     declines: Vec<(Slot, u32, usize, &'a str)>,
+    /// Replicas that something is being stopped for, and on which node, by its index.
+    awaited: BTreeMap<Awaited, usize>,
     /// With [`model::Sabotage::TiesByArrival`].
     pub(crate) ties_by_arrival: bool,
 }
 
 impl<'a> Room<'a> {
-    /// What is free beside every claim. `with_ports`: whether anything asks for a host port; if not,
-    /// the walk over all claims is spared.
-    pub(crate) fn new(
-        nodes: &'a BTreeMap<NodeId, Node>,
-        slots: &'a Slots,
-        rules: u16,
-        with_ports: bool,
-    ) -> Self {
+    /// What is free beside every claim.
+    pub(crate) fn new(nodes: &'a BTreeMap<NodeId, Node>, slots: &'a Slots, rules: u16, minds: Minds) -> Self {
         let places = nodes.iter().map(|(id, node)| Place {
             id: *id,
             node,
             free: node.capacity.less(&node.held),
             holding: node.holding,
-            hash: mix(fnv(FNV_START, id.as_bytes())),
             ports: BTreeMap::new(),
+            company: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            deficit: node.held.less(&node.capacity),
+            coming: Capacity::default(),
+            spent: BTreeSet::new(),
         });
-        let mut room =
-            Self { places: places.collect(), slots, rules, declines: Vec::new(), ties_by_arrival: false };
+        let mut room = Self {
+            places: places.collect(),
+            slots,
+            rules,
+            minds,
+            shy: Vec::new(),
+            declines: Vec::new(),
+            awaited: BTreeMap::new(),
+            ties_by_arrival: false,
+        };
         for (index, (_, node)) in nodes.iter().enumerate() {
             for decline in &node.declines {
                 let wanted = slots.get(decline.slot).spec.as_ref();
@@ -151,47 +164,58 @@ impl<'a> Room<'a> {
             }
         }
         room.declines.sort_unstable();
-        if with_ports {
+        for (index, place) in room.places.iter().enumerate() {
+            for awaited in &place.node.awaited {
+                room.awaited.entry(*awaited).or_insert(index);
+            }
+        }
+        if minds.ports || minds.company {
             for place in &mut room.places {
-                for claim in place.node.claims.iter().filter(|claim| holds_capacity(claim.state)) {
+                let node = place.node;
+                for claim in node.claims.iter().filter(|claim| holds_capacity(claim.state)) {
                     if let Some(spec) = &slots.get(claim.slot).spec {
-                        place.take_ports(claim.slot, &spec.ports);
+                        place.settle(claim.slot, spec, minds);
                     }
                 }
+                if minds.company {
+                    let stays = node.claims.iter().filter(|claim| is_claim(claim.state));
+                    let stays: BTreeSet<Slot> = stays.map(|claim| claim.slot).collect();
+                    place.leaving = place.company.difference(&stays).copied().collect();
+                }
             }
+        }
+        if minds.company {
+            room.shy = slots.wanted().filter(|(_, spec)| !spec.placement.apart.is_empty()).collect();
         }
         room
     }
 
     /// The reason why `index` declined this replica, if that still stands.
-    fn declined(&self, slot: Slot, ordinal: u32, index: usize) -> Option<&'a str> {
+    pub(crate) fn declined(&self, slot: Slot, ordinal: u32, index: usize) -> Option<&'a str> {
         let at = self.declines.partition_point(|it| (it.0, it.1, it.2) < (slot, ordinal, index));
         let found = self.declines.get(at)?;
         ((found.0, found.1, found.2) == (slot, ordinal, index)).then_some(found.3)
     }
 
+    /// Where something is being stopped for that replica; the first such node by its id.
+    pub(crate) fn awaited(&self, slot: Slot, ordinal: u32) -> Option<usize> {
+        self.awaited.get(&Awaited { slot, ordinal }).copied()
+    }
+
+    /// Whether any node declined any replica of it.
+    pub(crate) fn has_declines(&self, slot: Slot) -> bool {
+        let at = self.declines.partition_point(|it| it.0 < slot);
+        self.declines.get(at).is_some_and(|it| it.0 == slot)
+    }
+
     /// The share that stays free on a node after placing, or why it cannot be placed there. Declines
     /// are left out: they are said of one replica, the rest is the same for all of a deployment.
-    fn judge<'s>(&'s self, index: usize, slot: Slot, spec: &'s Spec) -> Result<u64, Why<'s>> {
-        let Place { node, free, holding, .. } = &self.places[index];
-        if self.rules != RULES {
-            return Err(Why::Rules(self.rules));
-        }
-        if !node.alive {
-            return Err(Why::Down);
-        }
-        if !node.accepts_new {
-            return Err(Why::Cordoned);
-        }
-        if let Some((key, want)) = spec.label_missing(&node.labels) {
-            return Err(Why::Label(key, want, node.labels.get(key)));
-        }
-        if *holding >= CONTAINERS_PER_NODE_MAX {
-            return Err(Why::ContainersMax(*holding));
-        }
+    pub(crate) fn judge<'s>(&'s self, index: usize, slot: Slot, spec: &'s Spec) -> Result<u64, Why<'s>> {
+        self.admits(index, slot, spec)?;
         if let Some((port, holder)) = self.port_taken(index, slot, &spec.ports) {
             return Err(Why::Port(port, holder));
         }
+        let Place { node, free, .. } = &self.places[index];
         let asked = &spec.asked;
         if free.cpu_m < asked.cpu_m {
             return Err(Why::Cpu(free.cpu_m, asked.cpu_m));
@@ -205,6 +229,86 @@ impl<'a> Room<'a> {
         Ok(share_ppm(&free.less(asked), &node.capacity))
     }
 
+    /// Whether a node could take it if there were enough of everything, ports included, or why not.
+    pub(crate) fn admits<'s>(&'s self, index: usize, slot: Slot, spec: &'s Spec) -> Result<(), Why<'s>> {
+        let Place { node, holding, .. } = &self.places[index];
+        if self.rules != RULES {
+            return Err(Why::Rules(self.rules));
+        }
+        if !node.alive {
+            return Err(Why::Down);
+        }
+        if node.drains {
+            return Err(Why::Drains);
+        }
+        if !node.accepts_new {
+            return Err(Why::Cordoned);
+        }
+        let value = |key: &LabelKey| label_of(&node.labels, &node.name, key);
+        match spec.unmet(node) {
+            Some(Unmet::Label(key, want)) => return Err(Why::Label(key, want, value(key))),
+            Some(Unmet::Requirement(it)) => return Err(Why::Requirement(it, value(&it.key))),
+            None => {}
+        }
+        if *holding >= CONTAINERS_PER_NODE_MAX {
+            return Err(Why::ContainersMax(*holding));
+        }
+        if self.minds.company
+            && let Some(why) = self.ill_company(index, slot, spec)
+        {
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    /// Whether it misses company there, or minds what there is, or is minded by it.
+    fn ill_company<'s>(&'s self, index: usize, slot: Slot, spec: &'s Spec) -> Option<Why<'s>> {
+        let own = self.slots.key(slot);
+        let is_named = |other: Slot, namespace: &Key, it: &Affinity| {
+            let key = self.slots.key(other);
+            key.name == it.deployment && key.namespace == namespace.namespace
+        };
+        let missed = |it: &&Affinity| {
+            !self
+                .within(index, &it.within)
+                .any(|place| place.company.difference(&place.leaving).any(|other| is_named(*other, own, it)))
+        };
+        if let Some(it) = spec.placement.near.iter().find(missed) {
+            return Some(Why::Near(it));
+        }
+        // The first of all by name is told: the order of slots is another on each peer.
+        let minded = spec.placement.apart.iter().flat_map(|it| {
+            let others = self.within(index, &it.within).flat_map(|place| &place.company);
+            let named = others.filter(move |other| is_named(**other, own, it));
+            named.map(move |other| (&**self.slots.key(*other), &it.within))
+        });
+        // They mind it as much as it would mind them.
+        let minding = self.shy.iter().flat_map(|(other, their)| {
+            let key = self.slots.key(*other);
+            let named = their.placement.apart.iter().filter(move |it| is_named(slot, key, it));
+            let here = named
+                .filter(move |it| self.within(index, &it.within).any(|place| place.company.contains(other)));
+            here.map(move |it| (&**key, &it.within))
+        });
+        minded.chain(minding).min().map(|(key, within)| Why::Apart(key, within))
+    }
+
+    /// The places that have the same value of a label as that one; where it has none, it alone.
+    fn within<'s>(&'s self, index: usize, label: &'s LabelKey) -> impl Iterator<Item = &'s Place<'a>> {
+        let wanted = self.places[index].label(label);
+        let same = move |(at, place): &(usize, &'s Place<'a>)| {
+            *at == index || wanted.is_some() && place.label(label) == wanted
+        };
+        self.places.iter().enumerate().filter(same).map(|(_, place)| place)
+    }
+
+    /// The deployments beside that one which have a host port there that it asks for.
+    pub(crate) fn port_holders(&self, index: usize, slot: Slot, ports: &[Port]) -> BTreeSet<Slot> {
+        let taken = &self.places[index].ports;
+        let holders = ports.iter().filter_map(|port| taken.get(&(port.protocol, port.host))).flatten();
+        holders.copied().filter(|holder| *holder != slot).collect()
+    }
+
     /// The first port that another deployment has there, and the first such deployment by name.
     fn port_taken(&self, index: usize, slot: Slot, ports: &[Port]) -> Option<(u16, &Key)> {
         ports.iter().find_map(|port| {
@@ -214,109 +318,62 @@ impl<'a> Room<'a> {
         })
     }
 
-    fn take(&mut self, index: usize, slot: Slot, spec: &Spec) {
+    pub(crate) fn take(&mut self, index: usize, slot: Slot, spec: &Spec) {
+        let minds = self.minds;
         let place = &mut self.places[index];
         assert!(place.free.holds(&spec.asked), "only a node that was judged to have room is taken");
         place.free = place.free.less(&spec.asked);
         place.holding += 1;
-        place.take_ports(slot, &spec.ports);
+        place.settle(slot, spec, minds);
     }
 
-    /// What `node` would say to one more replica, with what is free there now. For explanations.
-    pub(crate) fn verdict(&self, slot: Slot, spec: &Spec) -> impl Iterator<Item = (NodeId, Verdict)> {
-        self.places.iter().enumerate().map(move |(index, place)| {
-            let verdict = self.judge(index, slot, spec).map_err(Refusal::from);
-            (place.id, verdict.map(|share_ppm| (place.free, share_ppm)))
-        })
+    /// Keeps room for a replica that waits until what yields there has ended.
+    pub(crate) fn promise(
+        &mut self,
+        index: usize,
+        slot: Slot,
+        spec: &Spec,
+        coming: &Capacity,
+        yields: BTreeSet<ContainerId>,
+    ) {
+        let minds = self.minds;
+        let place = &mut self.places[index];
+        let lacking = spec.asked.less(&place.free);
+        place.free = place.free.less(&spec.asked);
+        place.coming = coming.less(&place.deficit).less(&lacking);
+        place.deficit = Capacity::default();
+        place.spent.extend(yields);
+        place.holding += 1;
+        place.settle(slot, spec, minds);
     }
 
-    /// Takes back what a placement elsewhere in the plan will hold; for explanations.
+    pub(crate) fn index_of(&self, node: NodeId) -> Option<usize> {
+        self.places.binary_search_by_key(&node, |place| place.id).ok()
+    }
+
+    /// Takes what a placement elsewhere in the plan will hold; for explanations.
     pub(crate) fn assume(&mut self, node: NodeId, slot: Slot, spec: &Spec) {
-        if let Ok(index) = self.places.binary_search_by_key(&node, |place| place.id) {
-            self.take(index, slot, spec);
+        if let Some(index) = self.index_of(node) {
+            self.promise(index, slot, spec, &Capacity::default(), BTreeSet::new());
         }
     }
 }
 
-/// What is free and the share that would stay free, or why not.
-pub(crate) type Verdict = Result<(Capacity, u64), Refusal>;
-
 impl Place<'_> {
-    fn take_ports(&mut self, slot: Slot, ports: &[Port]) {
-        for port in ports {
+    /// One more of it runs there, or will.
+    fn settle(&mut self, slot: Slot, spec: &Spec, minds: Minds) {
+        if minds.company {
+            self.company.insert(slot);
+            self.leaving.remove(&slot);
+        }
+        for port in &spec.ports {
             self.ports.entry((port.protocol, port.host)).or_default().insert(slot);
         }
     }
-}
 
-/// Places the replicas of one deployment, one after the other.
-///
-/// All replicas of a deployment ask for the same, so each node is judged once and again only when it
-/// was given one.
-#[derive(Debug)]
-pub(crate) struct Placing<'r, 'a> {
-    room: &'r mut Room<'a>,
-    slot: Slot,
-    spec: &'a Spec,
-    hash: u64,
-    /// Whether any node declined any replica of it.
-    has_declines: bool,
-    /// By node: the share that would stay free, plus one; 0 where it cannot go.
-    shares: Vec<u64>,
-    /// Why no node takes a replica that none declined; found once.
-    reasons: Option<Reasons>,
-}
-
-impl<'r, 'a> Placing<'r, 'a> {
-    pub(crate) fn new(room: &'r mut Room<'a>, slot: Slot, spec: &'a Spec) -> Self {
-        let shares = (0..room.places.len()).map(|it| Self::share(room, it, slot, spec)).collect();
-        let hash = if room.ties_by_arrival { slot.arrival() } else { deployment_hash(room.slots.key(slot)) };
-        let at = room.declines.partition_point(|it| it.0 < slot);
-        let has_declines = room.declines.get(at).is_some_and(|it| it.0 == slot);
-        Self { room, slot, spec, hash, has_declines, shares, reasons: None }
-    }
-
-    fn share(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> u64 {
-        room.judge(index, slot, spec).map_or(0, |share| share + 1)
-    }
-
-    /// Gives one replica its place, or says for every node why it is none.
-    pub(crate) fn place(&mut self, ordinal: u32) -> Result<NodeId, Reasons> {
-        let mut best: Option<(u64, u64, usize)> = None;
-        let mut best_share = 1;
-        for (index, share) in self.shares.iter().enumerate() {
-            if *share < best_share
-                || self.has_declines && self.room.declined(self.slot, ordinal, index).is_some()
-            {
-                continue;
-            }
-            // Places are in the order of node ids, so the later of two that are all equal wins.
-            best = best.max(Some((*share, tie(self.hash, self.room.places[index].hash, ordinal), index)));
-            best_share = *share;
-        }
-        let Some((_, _, index)) = best else {
-            return Err(self.refuse(ordinal));
-        };
-        self.room.take(index, self.slot, self.spec);
-        self.shares[index] = Self::share(self.room, index, self.slot, self.spec);
-        Ok(self.room.places[index].id)
-    }
-
-    fn refuse(&mut self, ordinal: u32) -> Reasons {
-        if !self.has_declines
-            && let Some(reasons) = &self.reasons
-        {
-            return Arc::clone(reasons);
-        }
-        let reason = |index: usize| {
-            let why = self.room.judge(index, self.slot, self.spec).err();
-            let declined = || self.room.declined(self.slot, ordinal, index).map(Why::Declined);
-            Refusal::from(why.or_else(declined).expect("a node with room was passed over: it declined"))
-        };
-        let places = self.room.places.iter().enumerate();
-        let reasons = Arc::new(places.map(|(index, place)| (place.id, reason(index))).collect());
-        self.reasons = Some(Arc::clone(&reasons));
-        reasons
+    /// The node's value of a label.
+    pub(crate) fn label(&self, key: &LabelKey) -> Option<&str> {
+        label_of(&self.node.labels, &self.node.name, key)
     }
 }
 
@@ -330,18 +387,5 @@ mod tests {
         assert_eq!(ppm(u64::MAX / 2, u64::MAX), WHOLE_PPM / 2 - 1);
         assert_eq!(ppm(1, 3), 333_333);
         assert_eq!(ppm(5, 0), 0);
-    }
-
-    #[test]
-    fn the_tie_hash_of_rules_1_does_not_change() {
-        // Golden: another value here is another plan on a cluster of mixed releases: raise RULES.
-        let key = Key {
-            namespace: "default".parse().unwrap(),
-            name: "web".parse().unwrap(),
-            incarnation: model::EventId::from_bytes([1; 32]),
-        };
-        let node = mix(fnv(FNV_START, &[2; 32]));
-        assert_eq!(fnv(FNV_START, b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(tie(deployment_hash(&key), node, 0), 0x69bc_9db3_fdee_2f2c);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{ContainerState, NodeId, RestartPolicy};
+use model::{ContainerState, Mode, NodeId, RestartPolicy};
 
 use crate::cache::{Claim, Need, Node, SlotState, Spec};
 use crate::{Placement, Rank, is_claim};
@@ -40,7 +40,7 @@ fn is_done(state: ContainerState, policy: RestartPolicy) -> bool {
 /// The claims of one replica on nodes that are alive, boiled down.
 #[derive(Debug, Default)]
 struct Held {
-    /// The best that fits: of the wanted revision, on a node with the wanted labels; or one that is
+    /// The best that fits: of the wanted revision, on a node where it may stay; or one that is
     /// done.
     fitting: Option<Rank>,
     /// Whether any that fits is healthy or done.
@@ -56,7 +56,7 @@ impl Held {
         if !node.alive || !(is_claim(claim.state) || done) {
             return;
         }
-        let fits = done || wanted && spec.label_missing(&node.labels).is_none();
+        let fits = done || wanted && spec.may_stay(node);
         let rank = Rank { fits, claim: claim.number, node: id, container: claim.container };
         let best = if fits { &mut self.fitting } else { &mut self.old };
         *best = (*best).max(Some(rank));
@@ -69,20 +69,9 @@ impl Held {
 /// The rolling update: the lowest ordinal without a healthy container that fits has the turn. It
 /// passes when that one is healthy, so no higher ordinal is touched while a lower one is not well.
 /// A replica that runs nowhere is started whosever turn it is.
-pub(crate) fn stances(
-    spec: &Spec,
-    slot: &SlotState,
-    nodes: &BTreeMap<NodeId, Node>,
-) -> impl Iterator<Item = Stance> {
-    let mut held: Vec<Held> = Vec::new();
-    held.resize_with(spec.count as usize, Held::default);
-    for (id, claim) in &slot.claims {
-        if let (Some(held), Some(node)) = (held.get_mut(claim.ordinal as usize), nodes.get(id)) {
-            held.add(spec, *id, node, claim);
-        }
-    }
+pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> Vec<(u32, Stance)> {
     let mut turn_taken = false;
-    (0..spec.count).zip(held).map(move |(ordinal, held)| {
+    let mut stance = |ordinal: u32, held: &Held, only: Option<NodeId>| {
         let has_turn = !turn_taken && !held.healthy;
         turn_taken |= has_turn;
         match (held.fitting, held.old) {
@@ -91,12 +80,42 @@ pub(crate) fn stances(
             }
             (Some(new), _) => Stance::Settled(Placement::Keep { node: new.node, container: new.container }),
             (None, Some(old)) if has_turn => {
-                Stance::Needs(Need { ordinal, old: Some((old.node, old.container)) })
+                Stance::Needs(Need { ordinal, only, old: Some((old.node, old.container)) })
             }
             (None, Some(old)) => {
                 Stance::Settled(Placement::KeepOld { node: old.node, container: old.container })
             }
-            (None, None) => Stance::Needs(Need { ordinal, old: None }),
+            (None, None) => Stance::Needs(Need { ordinal, only, old: None }),
         }
-    })
+    };
+    match spec.mode {
+        Mode::Replicated => {
+            let mut held: Vec<Held> = Vec::new();
+            held.resize_with(spec.count as usize, Held::default);
+            for (id, claim) in &slot.claims {
+                if let (Some(held), Some(node)) = (held.get_mut(claim.ordinal as usize), nodes.get(id)) {
+                    held.add(spec, *id, node, claim);
+                }
+            }
+            (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, stance(ordinal, &held, None))).collect()
+        }
+        Mode::Global => of_each_node(spec, nodes)
+            .into_iter()
+            .map(|(ordinal, id)| {
+                let mut held = Held::default();
+                let own = slot.claims.iter().filter(|(on, claim)| *on == id && claim.ordinal == ordinal);
+                for (_, claim) in own {
+                    held.add(spec, id, &nodes[&id], claim);
+                }
+                (ordinal, stance(ordinal, &held, Some(id)))
+            })
+            .collect(),
+    }
+}
+
+/// In mode `global`: who runs one, by ordinal. A node that is down runs none meanwhile, and nobody
+/// runs one in its place; one that drains is to run none.
+fn of_each_node(spec: &Spec, nodes: &BTreeMap<NodeId, Node>) -> BTreeMap<u32, NodeId> {
+    let wanted = nodes.iter().filter(|(_, node)| spec.count > 0 && node.alive && spec.may_stay(node));
+    wanted.map(|(id, node)| (node.ordinal, *id)).collect()
 }

@@ -44,6 +44,7 @@ fn record() -> NodeRecord {
             restarts: 1,
             reason: None,
             confirms: vec![ContainerId::from_bytes([8; 8])],
+            yields_to: None,
         }],
         declined: vec![Declined {
             replica,

@@ -94,6 +94,19 @@ pub struct Removal {
     pub event: String,
 }
 
+/// Whether a node takes work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeSchedule {
+    /// It takes its share.
+    #[default]
+    Normal,
+    /// It keeps what it runs, and takes nothing new.
+    Cordoned,
+    /// What it runs moves elsewhere.
+    Drained,
+}
+
 /// One row of `node ls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeRow {
@@ -103,6 +116,8 @@ pub struct NodeRow {
     pub id: String,
     /// Liveness.
     pub state: NodeState,
+    /// Whether it takes work.
+    pub schedule: NodeSchedule,
     /// What it offers.
     pub capacity: Amounts,
     /// What of it is free.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Class, EnvGroup, Group, ImageGroup, MetaGroup, PlacementGroup, PortsGroup, ReplicasGroup, ResourcesGroup,
-    RestartGroup, RestartPolicy,
+    Class, EnvGroup, Group, ImageGroup, MetaGroup, Mode, PlacementGroup, PortsGroup, Priority, ReplicasGroup,
+    ResourcesGroup, RestartGroup, RestartPolicy,
 };
 use serde::de::DeserializeOwned;
 
@@ -51,7 +51,11 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
         }
         Group::Replicas => {
             let replicas: ReplicasGroup = read(json)?;
-            put("replicas", replicas.count.to_string());
+            match replicas.mode {
+                Mode::Replicated => put("replicas", replicas.count.to_string()),
+                Mode::Global if replicas.count == 0 => put("mode", "global, scaled to 0".to_owned()),
+                Mode::Global => put("mode", "global".to_owned()),
+            }
             let class = match replicas.class {
                 Class::Available => "available",
                 Class::Exclusive => "exclusive",
@@ -76,8 +80,25 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
             }
         }
         Group::Placement => {
-            for (key, value) in read::<PlacementGroup>(json)?.labels {
-                put(&format!("constraints.{key}"), value);
+            let placement: PlacementGroup = read(json)?;
+            for (key, value) in &placement.labels {
+                put(&format!("constraints.{key}"), value.clone());
+            }
+            let list = |all: Vec<String>| all.join("; ");
+            let prefers = placement.prefer.iter().map(|it| format!("{} (weight {})", it.when, it.weight));
+            for (field, values) in [
+                ("constraints", list(placement.require.iter().map(ToString::to_string).collect())),
+                ("prefer", list(prefers.collect())),
+                ("spread", list(placement.spread.iter().map(ToString::to_string).collect())),
+                ("near", list(placement.near.iter().map(ToString::to_string).collect())),
+                ("apart", list(placement.apart.iter().map(ToString::to_string).collect())),
+            ] {
+                if !values.is_empty() {
+                    put(field, values);
+                }
+            }
+            if placement.priority != Priority::Normal {
+                put("priority", placement.priority.to_string());
             }
         }
         Group::Restart => {

@@ -60,6 +60,17 @@ impl Config {
         toml::from_str(&text).map_err(|source| ConfigError::Malformed { path, source: Box::new(source) })
     }
 
+    /// The node's labels: those that its operator gave it, and where these say nothing else `os` and `arch`,
+    /// in the words that images have for them (`linux`, `arm64`).
+    pub fn labels_with_platform(&self) -> BTreeMap<LabelKey, String> {
+        let image::Platform { os, architecture, .. } = image::Platform::this();
+        let mut labels = self.labels.clone();
+        for (key, value) in [("os", os), ("arch", architecture)] {
+            labels.entry(key.parse().expect("a word is a label's key")).or_insert(value);
+        }
+        labels
+    }
+
     /// The settings as text.
     pub fn to_text(&self) -> String {
         toml::to_string(self).expect("settings are tables of plain values")

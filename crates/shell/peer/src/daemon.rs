@@ -270,7 +270,7 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             cluster: data.format().cluster,
             generation,
             addresses,
-            labels: config.labels.clone(),
+            labels: config.labels_with_platform(),
             capacity: config.capacity.unwrap_or_else(measured_capacity),
             signer: Signer::new({
                 let key = key.clone();

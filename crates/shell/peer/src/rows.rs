@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::shapes::{
     Amounts, Authoring, ConflictRow, ConflictSide, DeploymentRow, Explain, ExplainNode, ExplainReplica,
-    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeState, PsRow, PsState, Removal, Status, TokenRow,
-    Unplaced, UserRow,
+    HistoryChange, HistoryRow, ImageRow, NodeRow, NodeSchedule, NodeState, PsRow, PsState, Removal, Status,
+    TokenRow, Unplaced, UserRow,
 };
-use document::event::{Author, Kind, Role};
+use document::event::{Author, Kind, Role, Schedule};
 use document::{Action, Scope};
 use membership::Liveness;
-use model::{Capacity, ContainerRecord, ContainerState, DocId, Name, NodeId, NodeRecord, ReplicaId};
+use model::{Capacity, ContainerRecord, ContainerState, DocId, Mode, Name, NodeId, NodeRecord, ReplicaId};
 use node::Node;
-use planner::{NodeView, Placement, View, Wanted};
+use planner::Placement;
 
 fn amounts(capacity: Capacity) -> Amounts {
     Amounts { cpu_m: capacity.cpu_m, memory_b: capacity.memory_b, pids: capacity.pids }
@@ -23,36 +23,6 @@ fn records(node: &Node) -> Vec<NodeRecord> {
     let me = node.config().me;
     let others = node.records().iter().filter(|record| record.node != me).cloned();
     others.chain([node.own_record()]).collect()
-}
-
-fn with_view<T>(node: &Node, records: &[NodeRecord], with: impl FnOnce(&View<'_>) -> T) -> T {
-    let view = View {
-        deployments: node
-            .desired()
-            .values()
-            .map(|desired| Wanted { deployment: &desired.deployment, revision: desired.revision })
-            .collect(),
-        nodes: records
-            .iter()
-            .filter(|record| node.documents().roster().nodes.contains_key(&record.node))
-            .map(|record| {
-                let view = NodeView {
-                    said: None,
-                    name: &record.name,
-                    labels: &record.labels,
-                    capacity: record.capacity,
-                    capacity_version: record.capacity_version,
-                    alive: node.liveness(&record.node) != Liveness::Down,
-                    accepts_new: true,
-                    containers: &record.containers,
-                    declined: &record.declined,
-                };
-                (record.node, view)
-            })
-            .collect(),
-        rules: planner::RULES,
-    };
-    with(&view)
 }
 
 fn free(record: &NodeRecord) -> Capacity {
@@ -86,6 +56,11 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                 name: member.name.to_string(),
                 id: id.to_string(),
                 state,
+                schedule: match member.schedule {
+                    Schedule::Normal => NodeSchedule::Normal,
+                    Schedule::Cordoned => NodeSchedule::Cordoned,
+                    Schedule::Drained => NodeSchedule::Drained,
+                },
                 capacity: record.as_ref().map(|record| amounts(record.capacity)).unwrap_or_default(),
                 free: record.as_ref().map(|record| amounts(free(record))).unwrap_or_default(),
                 heads: heads
@@ -107,6 +82,7 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         name: names.get(id).map_or_else(|| id.short(), ToString::to_string),
         id: id.to_string(),
         state: NodeState::Removed,
+        schedule: NodeSchedule::Normal,
         capacity: Amounts::default(),
         free: Amounts::default(),
         heads: BTreeMap::new(),
@@ -204,6 +180,9 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
                 format!("to be started on {}", node.name_of(on))
             }
             Placement::Replace { new, .. } => format!("to be started on {}", node.name_of(new)),
+            Placement::Awaits { node: on, .. } => {
+                format!("to be started on {}, once others of lower priority have made way", node.name_of(on))
+            }
         };
         rows.push(PsRow {
             namespace: replica.namespace.to_string(),
@@ -247,21 +226,31 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 .filter(|container| container.replica.incarnation == view.incarnation)
                 .filter(|container| container.replica.deployment == view.name)
                 .collect();
-            let replicas = desired.map_or(0, |desired| desired.deployment.replicas.count);
+            let of_this = |replica: &ReplicaId| {
+                replica.incarnation == view.incarnation && replica.deployment == view.name
+            };
+            let is_global = desired.is_some_and(|it| it.deployment.replicas.mode == Mode::Global);
+            let replicas = if is_global {
+                let all = node.plan().placements.keys().filter(|replica| of_this(replica)).count();
+                u32::try_from(all).unwrap_or(u32::MAX)
+            } else {
+                desired.map_or(0, |desired| desired.deployment.replicas.count)
+            };
             let ready: BTreeSet<u32> = containers
                 .iter()
                 .filter(|it| it.state == ContainerState::Running && it.healthy == Some(true))
                 .filter(|it| desired.is_some_and(|desired| desired.revision == it.revision))
+                .filter(|it| {
+                    it.replica.ordinal < replicas || node.plan().placements.contains_key(&it.replica)
+                })
                 .map(|it| it.replica.ordinal)
-                .filter(|ordinal| *ordinal < replicas)
                 .collect();
             let unplaced = node.plan().placements.iter().filter_map(|(replica, placement)| {
-                let of_this = replica.incarnation == view.incarnation && replica.deployment == view.name;
                 let reasons = match placement {
                     Placement::Unplaced { reasons } => Some(reasons),
                     _ => node.plan().held_back.get(replica),
                 };
-                reasons.filter(|_| of_this).map(|reasons| Unplaced {
+                reasons.filter(|_| of_this(replica)).map(|reasons| Unplaced {
                     ordinal: replica.ordinal,
                     nodes: reasons
                         .iter()
@@ -388,6 +377,10 @@ fn roster_change(kind: &Kind) -> Option<HistoryChange> {
         Kind::TokenRevoke(token) => (token.id.short(), None),
         Kind::NodeAdmit(admit) => (admit.node.name.to_string(), Some(admit.node.key.to_string())),
         Kind::NodeRemove(remove) => (remove.node.to_string(), None),
+        Kind::NodeSchedule(it) => {
+            let deadline = it.deadline_s.map(|s| format!(", {s} s at most")).unwrap_or_default();
+            (it.node.to_string(), Some(format!("{}{deadline}", it.schedule.as_str())))
+        }
         Kind::Change(_) => return None,
     };
     Some(HistoryChange { subject, group: None, before: None, after })
@@ -435,9 +428,7 @@ pub(crate) fn conflicts(node: &Node) -> Vec<ConflictRow> {
 /// `explain`; `None` where there is no such deployment.
 pub(crate) fn explain(node: &Node, namespace: &Name, name: &Name) -> Option<Explain> {
     let view = node.documents().get(namespace, name)?;
-    let records = records(node);
-    let explanation = with_view(node, &records, |planned| planner::explain(planned, namespace, name));
-    let Some(explanation) = explanation else {
+    let Some(explanation) = node.explain(namespace, name) else {
         let why = view.deployment.as_ref().err().map_or_else(String::new, ToString::to_string);
         return Some(Explain {
             namespace: namespace.to_string(),
@@ -479,6 +470,10 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
             Placement::Start { node: on } => {
                 (Some(*on), "is to be started there: most free capacity".to_owned())
             }
+            Placement::Awaits { node: on, .. } => {
+                let count = explanation.yields.get(replica).map_or(0, Vec::len);
+                (Some(*on), format!("waits there for room: {count} of lower priority make way for it"))
+            }
             Placement::Unplaced { .. } => (None, "no node can take it".to_owned()),
         };
         ExplainReplica { ordinal: replica.ordinal, node: on.map(|id| node.name_of(&id)), why }
@@ -495,18 +490,29 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 fits: it.one_more.is_ok(),
                 why: match &it.one_more {
                     Ok(fit) => format!(
-                        "one more fits: cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked",
+                        "one more fits: cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked; score {}",
                         fit.free.cpu_m,
                         fit.asked.cpu_m,
                         fit.free.memory_b >> 20,
                         fit.asked.memory_b.div_ceil(1 << 20),
                         fit.free.pids,
-                        fit.asked.pids
+                        fit.asked.pids,
+                        score(fit)
                     ),
                     Err(refusal) => refusal.to_string(),
                 },
             })
             .collect(),
+    }
+}
+
+/// What decides between nodes that are equally crowded, in hundredths of a node.
+fn score(fit: &planner::Fit) -> String {
+    let (share, bonus) = (fit.share_ppm / 10_000, fit.bonus_ppm / 10_000);
+    let total = i64::try_from(share).unwrap_or(i64::MAX).saturating_add(bonus);
+    match bonus {
+        0 => format!("{total} ({share} % stays free)"),
+        bonus => format!("{total} ({share} % stays free, {bonus:+} for preferences and its image)"),
     }
 }
 

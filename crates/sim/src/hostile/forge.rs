@@ -74,6 +74,7 @@ fn everything(all: &[&ContainerRecord]) -> Vec<ContainerRecord> {
         state: ContainerState::Running,
         healthy: Some(true),
         confirms: all.iter().map(|it| it.id).collect(),
+        yields_to: None,
         ..(*it).clone()
     };
     all.iter().map(copy).collect()

@@ -251,6 +251,7 @@ impl Cluster {
                 restarts: u32::MAX,
                 reason: Some("x".repeat(self.rng.random_range(0..2_000))),
                 confirms: vec![id],
+                yields_to: None,
             });
         }
         let record = NodeRecord {

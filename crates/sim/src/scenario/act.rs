@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use document::event::Schedule;
 use model::{Capacity, Name};
 
 use super::condition::Condition;
@@ -37,6 +38,8 @@ pub enum Act {
     Edits(User, usize, Name, u32, Duration),
     /// Remove the second node through the first.
     RemoveNode(usize, usize),
+    /// Through a peer it is said whether a node takes work, and how long a drain may take.
+    Schedule(usize, usize, Schedule, Option<Duration>),
     /// Let the second, as a fresh machine, join through the first.
     Join(usize, usize),
     /// Let nothing pass between groups.

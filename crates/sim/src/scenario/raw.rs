@@ -64,6 +64,7 @@ pub(super) struct Step {
     pub(super) restart: Option<Named>,
     pub(super) delete: Option<Named>,
     pub(super) remove_node: Option<RemoveNode>,
+    pub(super) schedule: Option<Schedule>,
     pub(super) split: Option<Vec<Nodes>>,
     pub(super) one_way: Option<OneWay>,
     pub(super) bridge: Option<Bridge>,
@@ -103,6 +104,31 @@ pub(super) struct Deploy {
     /// Labels that a node must have.
     #[serde(default)]
     pub(super) only_where: BTreeMap<Text, String>,
+    /// One on each node.
+    #[serde(default)]
+    pub(super) global: bool,
+    pub(super) priority: Option<Text>,
+    /// Conditions as manifests have them.
+    #[serde(default)]
+    pub(super) constraints: Vec<Text>,
+    #[serde(default)]
+    pub(super) spread: Vec<Text>,
+    /// Names of deployments.
+    #[serde(default)]
+    pub(super) near: Vec<Text>,
+    #[serde(default)]
+    pub(super) apart: Vec<Text>,
+}
+
+/// What is said of a node's work.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Schedule {
+    pub(super) node: Text,
+    /// `normal`, `cordoned` or `drained`.
+    pub(super) to: Text,
+    pub(super) deadline: Option<Text>,
+    pub(super) through: Text,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use model::{Capacity, Class, EnvGroup, LabelKey, PlacementGroup, ReplicasGroup, ResourcesGroup};
+use document::event::Schedule;
+use model::{
+    Affinity, Capacity, Class, EnvGroup, HOST, LabelKey, Mode, PlacementGroup, Priority, ReplicasGroup,
+    ResourcesGroup,
+};
 
 use super::act::{Act, CrashLoop, Flap, Step};
 use super::raw::{self, Text};
@@ -56,7 +60,11 @@ impl Reader<'_> {
             acts.push(self.set(it)?);
         }
         if let Some(it) = &raw.scale {
-            let group = ReplicasGroup { count: *it.replicas.get_ref(), class: Class::Available };
+            let group = ReplicasGroup {
+                count: *it.replicas.get_ref(),
+                class: Class::Available,
+                mode: Mode::Replicated,
+            };
             let (user, host, of) = (user(it.by.as_ref())?, self.node(&it.through)?, name(&it.name)?);
             acts.push(Act::Set(user, host, of, vec![("replicas", json(&group))]));
         }
@@ -79,6 +87,15 @@ impl Reader<'_> {
         }
         if let Some(it) = &raw.remove_node {
             acts.push(Act::RemoveNode(self.node(&it.through)?, self.node(&it.node)?));
+        }
+        if let Some(it) = &raw.schedule {
+            let words = [Schedule::Normal, Schedule::Cordoned, Schedule::Drained];
+            let Some(to) = words.into_iter().find(|word| word.as_str() == it.to.get_ref()) else {
+                let what = format!("a node cannot be `{}`", it.to.get_ref());
+                return fault(it.to.span(), what, "use `normal`, `cordoned` or `drained`");
+            };
+            let deadline = it.deadline.as_ref().map(span_of).transpose()?;
+            acts.push(Act::Schedule(self.node(&it.through)?, self.node(&it.node)?, to, deadline));
         }
         if let Some(it) = &raw.join {
             let (host, through) = (self.node(&it.node)?, self.node(&it.through)?);
@@ -185,7 +202,10 @@ impl Reader<'_> {
         let mut spec = Spec::new(*raw.replicas.get_ref());
         spec.resources = resources(raw.cpu_m, raw.memory_mib);
         spec.env = EnvGroup { vars: raw.env.clone() };
-        spec.placement = PlacementGroup { labels: labels(&raw.only_where)? };
+        spec.placement = placement(raw)?;
+        if raw.global {
+            spec.replicas.mode = Mode::Global;
+        }
         let act = (user(raw.by.as_ref())?, self.node(&raw.through)?, name(&raw.name)?);
         Ok(Act::Deploy(act.0, act.1, act.2, Box::new(spec)))
     }
@@ -203,6 +223,36 @@ impl Reader<'_> {
         }
         Ok(Act::Set(user(raw.by.as_ref())?, self.node(&raw.through)?, name(&raw.name)?, groups))
     }
+}
+
+/// Which nodes it is for.
+fn placement(raw: &raw::Deploy) -> Result<PlacementGroup, Fault> {
+    let beside = |text: &Text| {
+        let within: LabelKey = HOST.parse().expect("a word is a label's key");
+        Ok(Affinity { deployment: name(text)?, within })
+    };
+    let priority = match &raw.priority {
+        None => Priority::Normal,
+        Some(text) => match Priority::ALL.into_iter().find(|it| it.as_str() == text.get_ref()) {
+            Some(priority) => priority,
+            None => {
+                return fault(text.span(), "no such priority", "use `low`, `normal`, `high` or `critical`");
+            }
+        },
+    };
+    Ok(PlacementGroup {
+        labels: labels(&raw.only_where)?,
+        require: raw.constraints.iter().map(parsed).collect::<Result<_, _>>()?,
+        prefer: Vec::new(),
+        spread: raw.spread.iter().map(parsed).collect::<Result<_, _>>()?,
+        near: raw.near.iter().map(beside).collect::<Result<_, Fault>>()?,
+        apart: raw.apart.iter().map(beside).collect::<Result<_, Fault>>()?,
+        priority,
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &Text) -> Result<T, Fault> {
+    text.get_ref().parse().map_err(|error: T::Err| (text.span(), error.to_string(), None))
 }
 
 /// Labels, with keys that are labels' keys.

@@ -58,6 +58,11 @@ impl Run {
                 self.past.last = Some(self.cluster.remove_node(*host, *gone));
                 Ok(())
             }
+            Act::Schedule(host, of, schedule, deadline) => {
+                up(&self.cluster, *host)?;
+                self.past.last = Some(self.cluster.schedule(*host, *of, *schedule, *deadline));
+                Ok(())
+            }
             Act::Join(through, host) => {
                 let command = self.cluster.join(*host, *through)?;
                 self.past.last = Some(command);

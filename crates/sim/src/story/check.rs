@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::ReplicaId;
+use document::event::Schedule;
+use membership::Liveness;
+use model::{Deployment, Mode, NodeId, ReplicaId};
 use planner::Placement;
 
 use super::draw::{Ending, Outside};
@@ -142,7 +144,7 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
             let down = |host: usize, of: usize| {
                 let id = cluster.id(of);
                 cluster.node(host).is_none_or(|node| {
-                    node.liveness(&id) == membership::Liveness::Down
+                    node.liveness(&id) == Liveness::Down
                         && node.liveness_changed_at(&id).is_none_or(|at| cluster.now().since(at) > SINCE_DOWN)
                 })
             };
@@ -337,7 +339,7 @@ fn asked(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
     let deployments = cluster.node(by).into_iter().flat_map(|node| node.documents().deployments());
     let valid = deployments.filter_map(|view| view.deployment.as_ref().ok());
     let replicas = valid.flat_map(|it| {
-        (0..it.replicas.count).map(|ordinal| ReplicaId {
+        ordinals(cluster, by, it).into_iter().map(|ordinal| ReplicaId {
             namespace: it.namespace.clone(),
             deployment: it.name.clone(),
             incarnation: it.incarnation,
@@ -345,6 +347,24 @@ fn asked(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
         })
     });
     replicas.collect()
+}
+
+/// Which copies of a deployment there should be.
+fn ordinals(cluster: &Cluster, by: usize, of: &Deployment) -> Vec<u32> {
+    let (Mode::Global, Some(node)) = (of.replicas.mode, cluster.node(by)) else {
+        return (0..of.replicas.count).collect();
+    };
+    let members = &node.documents().roster().nodes;
+    let all = planner::ordinals(members.keys().copied());
+    let own = node.own_record();
+    let runs_one = |id: &NodeId| {
+        let record = if *id == own.node { Some(&own) } else { node.records().get(id) };
+        of.replicas.count > 0
+            && node.liveness(id) != Liveness::Down
+            && members[id].schedule != Schedule::Drained
+            && record.is_some_and(|it| of.placement.is_met_by(&it.labels, &it.name))
+    };
+    all.into_iter().filter(|(id, _)| runs_one(id)).map(|(_, ordinal)| ordinal).collect()
 }
 
 /// Every wanted replica, by the plan of one node.

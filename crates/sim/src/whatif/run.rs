@@ -176,7 +176,7 @@ fn placed_once(cluster: &Cluster, hosts: &[usize]) -> bool {
             true
         }
         Placement::Unplaced { .. } => true,
-        Placement::Start { .. } | Placement::Replace { .. } => false,
+        Placement::Start { .. } | Placement::Awaits { .. } | Placement::Replace { .. } => false,
     }) && kept == running
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, ReadDoc};
 use document::event::{
     Author, Body, Change, Create, Delete, Edit, Genesis, Groups, Hex, Kind, NodeAdmit, NodeInfo, NodeRemove,
-    Role, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb, admit_bytes,
+    NodeSchedule, Role, Schedule, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb, admit_bytes,
 };
 use document::{Documents, InsertError, Inserted, Outcome, VoidReason};
 use model::{ClusterId, DocId, EventId, Name, NodeId, TokenId, UserId};
@@ -220,6 +220,10 @@ impl World {
         let info = node_info(node, text);
         let proof = Hex(token.sign(&admit_bytes(self.cluster, info.key, &info.name)));
         Kind::NodeAdmit(NodeAdmit { token: token.token(), node: info, proof })
+    }
+
+    pub fn schedule(node: &Key, schedule: Schedule, deadline_s: Option<u32>) -> Kind {
+        Kind::NodeSchedule(NodeSchedule { node: node.node(), schedule, deadline_s })
     }
 
     pub fn remove(node: &Key) -> Kind {

@@ -1,5 +1,6 @@
 //! What is true of the plan of every cluster.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{MIB, World, deployment, node_id, replica, with_port};
@@ -29,6 +30,7 @@ enum Edit {
         port: Option<u16>,
         zone: Option<u8>,
         once: bool,
+        flavour: u8,
     },
     Delete {
         name: Index,
@@ -48,6 +50,10 @@ enum Edit {
     Cordon {
         n: u8,
         accepts_new: bool,
+    },
+    Drain {
+        n: u8,
+        drains: bool,
     },
     Relabel {
         n: u8,
@@ -90,16 +96,16 @@ fn edit() -> impl Strategy<Value = Edit> {
     let n = || 0..6_u8;
     let healthy = || of(any::<bool>());
     prop_oneof![
-        4 => (name(), 0..5_u32, 0..3_u8, 1..500_u64, of(80..82_u16), of(0..2_u8), any::<bool>()).prop_map(
-            |(name, count, version, memory, port, zone, once)| {
-                Edit::Deploy { name, count, version, memory, port, zone, once }
-            }
-        ),
+        4 => ((name(), 0..5_u32, 0..3_u8, 1..500_u64), of(80..82_u16), of(0..2_u8), any::<bool>(), any::<u8>())
+            .prop_map(|((name, count, version, memory), port, zone, once, flavour)| {
+                Edit::Deploy { name, count, version, memory, port, zone, once, flavour }
+            }),
         1 => name().prop_map(|name| Edit::Delete { name }),
         3 => (n(), 100..1_500_u64, 0..2_u8).prop_map(|(n, memory, zone)| Edit::AddNode { n, memory, zone }),
         1 => n().prop_map(|n| Edit::RemoveNode { n }),
         1 => (n(), any::<bool>()).prop_map(|(n, alive)| Edit::Alive { n, alive }),
         1 => (n(), any::<bool>()).prop_map(|(n, accepts_new)| Edit::Cordon { n, accepts_new }),
+        1 => (n(), any::<bool>()).prop_map(|(n, drains)| Edit::Drain { n, drains }),
         1 => (n(), 0..2_u8).prop_map(|(n, zone)| Edit::Relabel { n, zone }),
         1 => (n(), 10..900_u64).prop_map(|(n, memory)| Edit::Shrink { n, memory }),
         4 => (n(), name(), 0..6_u32, 0..3_u8, 0..4_u64, any::<Index>(), healthy()).prop_map(
@@ -133,9 +139,33 @@ fn versioned(name: Index, count: u32, version: u8) -> model::Deployment {
     it
 }
 
+/// Gives a deployment something of all that may be asked, by the bits of a number; most of them nothing.
+fn season(it: &mut model::Deployment, flavour: u8) {
+    let placement = &mut it.placement;
+    placement.priority = model::Priority::ALL[usize::from(flavour & 3)];
+    let beside = |name: &str, within: &str| model::Affinity {
+        deployment: name.parse().unwrap(),
+        within: within.parse().unwrap(),
+    };
+    match flavour >> 2 & 15 {
+        0 => placement.require.push("zone in (0, 1)".parse().unwrap()),
+        1 => placement.require.push("host != node-0".parse().unwrap()),
+        2 => placement.prefer.push(model::Preference { when: "zone = 1".parse().unwrap(), weight: 30 }),
+        3 => placement.prefer.push(model::Preference { when: "zone = 1".parse().unwrap(), weight: -30 }),
+        4 => placement.spread.push("zone".parse().unwrap()),
+        5 => placement.spread.extend(["zone".parse().unwrap(), "host".parse().unwrap()]),
+        6 => placement.near.push(beside("web", "host")),
+        7 => placement.near.push(beside("db", "zone")),
+        8 => placement.apart.push(beside("api", "host")),
+        9 => placement.apart.push(beside("job", "zone")),
+        10 | 11 => (it.replicas.mode, it.replicas.count) = (model::Mode::Global, it.replicas.count.min(1)),
+        _ => {}
+    }
+}
+
 fn apply(world: &mut World, edit: &Edit) {
     match edit {
-        Edit::Deploy { name, count, version, memory, port, zone: in_zone, once } => {
+        Edit::Deploy { name, count, version, memory, port, zone: in_zone, once, flavour } => {
             let mut it = versioned(*name, *count, *version);
             it.resources.memory_b = memory * MIB;
             if let Some(port) = port {
@@ -147,6 +177,7 @@ fn apply(world: &mut World, edit: &Edit) {
             if *once {
                 it.restart.policy = RestartPolicy::OnFailure;
             }
+            season(&mut it, *flavour);
             world.deployments.retain(|other| other.name != it.name);
             world.deployments.push(it);
         }
@@ -182,6 +213,7 @@ fn apply(world: &mut World, edit: &Edit) {
         }
         Edit::Alive { n, .. }
         | Edit::Cordon { n, .. }
+        | Edit::Drain { n, .. }
         | Edit::Relabel { n, .. }
         | Edit::Shrink { n, .. }
         | Edit::State { n, .. }
@@ -198,6 +230,7 @@ fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
     match edit {
         Edit::Alive { alive, .. } => world.node(n).alive = *alive,
         Edit::Cordon { accepts_new, .. } => world.node(n).accepts_new = *accepts_new,
+        Edit::Drain { drains, .. } => world.node(n).drains = *drains,
         Edit::Relabel { zone: in_zone, .. } => world.node(n).labels = zone(*in_zone),
         Edit::Shrink { memory, .. } => {
             world.node(n).capacity.memory_b = memory * MIB;
@@ -267,11 +300,32 @@ fn has_wanted(world: &World, id: &model::ReplicaId, on: NodeId) -> bool {
     world.nodes[&on].containers.iter().any(|it| fits(&it))
 }
 
+/// The priority of what a container runs, if that is wanted.
+fn after_priority(world: &World, it: &model::ContainerRecord) -> Option<model::Priority> {
+    world.deployments.iter().find(|of| of.name == it.replica.deployment).map(|of| of.placement.priority)
+}
+
+/// Which copies of a deployment there should be.
+fn ordinals(world: &World, of: &model::Deployment) -> impl Iterator<Item = u32> {
+    let all = planner::ordinals(world.nodes.keys().copied());
+    let runs_one = |(id, _): &(&NodeId, &u32)| {
+        let node = &world.nodes[*id];
+        node.alive && !node.drains && of.placement.is_met_by(&node.labels, &node.name)
+    };
+    let count = of.replicas.count;
+    let ordinals: Vec<u32> = match of.replicas.mode {
+        model::Mode::Replicated => (0..count).collect(),
+        model::Mode::Global if count == 0 => Vec::new(),
+        model::Mode::Global => all.iter().filter(runs_one).map(|(_, ordinal)| *ordinal).collect(),
+    };
+    ordinals.into_iter()
+}
+
 fn holder(placement: &Placement) -> Option<NodeId> {
     match placement {
         Placement::Keep { node, .. } | Placement::KeepOld { node, .. } => Some(*node),
         Placement::Replace { old, .. } => Some(old.0),
-        Placement::Start { .. } | Placement::Unplaced { .. } => None,
+        Placement::Start { .. } | Placement::Awaits { .. } | Placement::Unplaced { .. } => None,
     }
 }
 
@@ -301,11 +355,8 @@ proptest! {
 
     #[test]
     fn every_wanted_replica_has_a_placement_and_nothing_else_has(world in world()) {
-        let wanted: BTreeSet<_> = world
-            .deployments
-            .iter()
-            .flat_map(|it| (0..it.replicas.count).map(|ordinal| replica(it, ordinal)))
-            .collect();
+        let wanted: BTreeSet<_> =
+            world.deployments.iter().flat_map(|it| ordinals(&world, it).map(|ordinal| replica(it, ordinal))).collect();
         let plan = world.plan();
         prop_assert_eq!(plan.placements.keys().cloned().collect::<BTreeSet<_>>(), wanted);
     }
@@ -374,8 +425,8 @@ proptest! {
                 _ => continue,
             };
             let node = &world.nodes[on];
-            prop_assert!(node.alive && node.accepts_new);
-            prop_assert!(of.placement.labels.iter().all(|(key, want)| node.labels.get(key) == Some(want)));
+            prop_assert!(node.alive && node.accepts_new && !node.drains);
+            prop_assert!(of.placement.is_met_by(&node.labels, &node.name));
             for port in &of.ports.ports {
                 ports.entry((*on, port.host)).or_default().insert(id.deployment.as_str());
             }
@@ -392,8 +443,7 @@ proptest! {
         for of in &world.deployments {
             let healthy = |ordinal: u32| {
                 world.nodes.values().filter(|node| node.alive).any(|node| {
-                    let labels_fit =
-                        of.placement.labels.iter().all(|(key, want)| node.labels.get(key) == Some(want));
+                    let labels_fit = !node.drains && of.placement.is_met_by(&node.labels, &node.name);
                     node.containers.iter().any(|it| {
                         let done = it.state == ContainerState::Exited
                             && of.restart.policy != RestartPolicy::Always;
@@ -404,26 +454,70 @@ proptest! {
                     })
                 })
             };
-            let replaced: Vec<u32> = (0..of.replicas.count)
+            let replaced: Vec<u32> = ordinals(&world, of)
                 .filter(|it| matches!(plan.placements[&replica(of, *it)], Placement::Replace { .. }))
                 .collect();
             prop_assert!(replaced.len() <= 1, "{replaced:?}");
             for ordinal in replaced {
-                prop_assert!((0..ordinal).all(healthy), "{ordinal} is replaced before a lower one is well");
+                let mut lower = ordinals(&world, of).filter(|it| *it < ordinal);
+                prop_assert!(lower.all(healthy), "{ordinal} is replaced before a lower one is well");
             }
+        }
+    }
+
+    #[test]
+    fn only_what_is_of_lower_priority_yields_and_enough_of_it(world in world()) {
+        let plan = world.plan();
+        let priority = |name: &model::Name| {
+            world.deployments.iter().find(|it| it.name == *name).unwrap().placement.priority
+        };
+        for (victim, replica) in &plan.yields {
+            let Some(Placement::Awaits { node, .. }) = plan.placements.get(replica) else {
+                return Err(TestCaseError::fail(format!("{replica:?} is yielded to and does not wait")));
+            };
+            let found = world.nodes[node].containers.iter().find(|it| it.id == *victim).unwrap();
+            prop_assert!(priority(&found.replica.deployment) < priority(&replica.deployment));
+            prop_assert!(planner::is_claim(found.state));
+        }
+        // Once they have ended, and what is to be started runs, there is room.
+        let mut after = world.clone();
+        after.obey(&plan);
+        for node in after.nodes.values_mut() {
+            node.containers.retain(|it| {
+                let lower = || {
+                    let of = after_priority(&world, it);
+                    of.is_some_and(|of| plan.placements.iter().any(|(id, placement)| {
+                        matches!(placement, Placement::Awaits { .. }) && priority(&id.deployment) > of
+                    }))
+                };
+                !(it.state == ContainerState::Stopping && lower())
+            });
+        }
+        let then = after.plan();
+        let first = plan.placements.iter().filter(|(_, it)| matches!(it, Placement::Awaits { .. }));
+        if let Some((id, _)) = first.min_by_key(|(id, _)| (Reverse(priority(&id.deployment)), *id)) {
+            // Or for another of that priority that could not come while they were there.
+            let started = |other: &model::ReplicaId| matches!(then.placements[other], Placement::Start { .. });
+            let instead = then.placements.keys().any(|other| {
+                started(other) && priority(&other.deployment) >= priority(&id.deployment)
+            });
+            prop_assert!(started(id) || instead, "{:?}", then.placements[id]);
         }
     }
 
     #[test]
     fn what_has_no_place_has_a_reason_for_every_node(world in world()) {
         let plan = world.plan();
-        let held_back = plan.held_back.values();
-        let unplaced = plan.placements.values().filter_map(|placement| match placement {
-            Placement::Unplaced { reasons } => Some(reasons),
+        let unplaced = plan.placements.iter().filter_map(|(id, placement)| match placement {
+            Placement::Unplaced { reasons } => Some((id, reasons)),
             _ => None,
         });
-        for reasons in held_back.chain(unplaced) {
-            prop_assert!(reasons.keys().eq(world.nodes.keys()));
+        for (id, reasons) in plan.held_back.iter().chain(unplaced) {
+            let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
+            match of.replicas.mode {
+                model::Mode::Replicated => prop_assert!(reasons.keys().eq(world.nodes.keys())),
+                model::Mode::Global => prop_assert_eq!(reasons.len(), 1),
+            }
         }
     }
 
@@ -439,7 +533,10 @@ proptest! {
             let mut view = world.view();
             // As records do: another version whenever a node says anything else.
             for (id, node) in &mut view.nodes {
-                let words = format!("{:?}", NodeView { alive: true, accepts_new: true, ..*node });
+                let words = format!(
+                    "{:?}",
+                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..*node }
+                );
                 let (last, count) = said.entry(*id).or_default();
                 if *last != words {
                     (*last, *count) = (words, *count + 1);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{
     Capacity, Class, ContainerId, ContainerRecord, ContainerState, Declined, Deployment, Digest, EnvGroup,
-    EventId, ImageGroup, MetaGroup, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol, ReplicaId,
-    ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    EventId, ImageGroup, MetaGroup, Mode, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol,
+    ReplicaId, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
 use planner::{NodeView, Placement, Plan, RULES, View, Wanted};
 
@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) capacity_version: u64,
     pub(crate) alive: bool,
     pub(crate) accepts_new: bool,
+    pub(crate) drains: bool,
+    pub(crate) images: Vec<model::ImageRecord>,
     pub(crate) containers: Vec<ContainerRecord>,
     pub(crate) declined: Vec<Declined>,
 }
@@ -27,12 +29,15 @@ impl Machine {
     fn view(&self) -> NodeView<'_> {
         NodeView {
             said: None,
+            ordinal: 0,
             name: &self.name,
             labels: &self.labels,
             capacity: self.capacity,
             capacity_version: self.capacity_version,
             alive: self.alive,
             accepts_new: self.accepts_new,
+            drains: self.drains,
+            images: &self.images,
             containers: &self.containers,
             declined: &self.declined,
         }
@@ -63,7 +68,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
             workdir: None,
             user: None,
         },
-        replicas: ReplicasGroup { count, class: Class::Available },
+        replicas: ReplicasGroup { count, class: Class::Available, mode: Mode::Replicated },
         resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10 },
         env: EnvGroup::default(),
         ports: PortsGroup::default(),
@@ -110,6 +115,8 @@ impl World {
             capacity_version: 1,
             alive: true,
             accepts_new: true,
+            drains: false,
+            images: vec![],
             containers: vec![],
             declined: vec![],
         };
@@ -141,6 +148,7 @@ impl World {
             restarts: 0,
             reason: None,
             confirms: vec![],
+            yields_to: None,
         };
         let containers = &mut self.nodes.get_mut(&id).unwrap().containers;
         containers.push(record);
@@ -158,13 +166,18 @@ impl World {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
+        let ordinals = planner::ordinals(self.nodes.keys().copied());
         View {
             deployments: self
                 .deployments
                 .iter()
                 .map(|it| Wanted { deployment: it, revision: it.revision() })
                 .collect(),
-            nodes: self.nodes.iter().map(|(id, it)| (*id, it.view())).collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(id, it)| (*id, NodeView { ordinal: ordinals[id], ..it.view() }))
+                .collect(),
             rules: RULES,
         }
     }
@@ -183,10 +196,21 @@ impl World {
                 }
                 Placement::Replace { old: (on, old), new } => {
                     self.nodes.get_mut(on).unwrap().containers.retain(|it| it.id != *old);
-                    self.run_on(*new, &of, id.ordinal);
+                    let there = |it: &ContainerRecord| {
+                        it.replica == *id && it.revision == of.revision() && planner::is_claim(it.state)
+                    };
+                    if !self.nodes[new].containers.iter().any(there) {
+                        self.run_on(*new, &of, id.ordinal);
+                    }
                 }
-                Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. } => {}
+                Placement::Keep { .. }
+                | Placement::KeepOld { .. }
+                | Placement::Awaits { .. }
+                | Placement::Unplaced { .. } => {}
             }
+        }
+        for node in self.nodes.values_mut() {
+            node.containers.retain(|it| !plan.yields.contains_key(&it.id));
         }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod plan;
 pub(crate) mod ps;
 pub(crate) mod restart;
 pub(crate) mod scale;
+pub(crate) mod schedule;
 pub(crate) mod schema;
 pub(crate) mod sim;
 pub(crate) mod status;

@@ -2,9 +2,10 @@
 
 use api::shapes::{NodeRow, NodeState, Removal};
 use api::{Client, routes};
-use document::event::{Kind, NodeRemove};
+use document::event::{Kind, NodeRemove, Schedule};
 use model::NodeId;
 
+use super::schedule::{self, DrainArgs, ScheduleArgs, schedule_word};
 use crate::Context;
 use crate::args::IdPrefix;
 use crate::author::submit_cluster;
@@ -13,11 +14,17 @@ use crate::manifest::units::{show_bytes, show_cpu};
 use crate::out::{NOTHING, moment, short, span};
 use crate::{connect, keys};
 
-/// List or remove nodes
+/// List, drain or remove nodes
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum NodeCommand {
     /// List the nodes as this peer sees them
     Ls,
+    /// Give a node no new work; what it runs stays
+    Cordon(ScheduleArgs),
+    /// Move what a node runs elsewhere, one replica of each deployment at a time
+    Drain(DrainArgs),
+    /// Let a node take work again
+    Uncordon(ScheduleArgs),
     /// Remove a lost node for ever: its key is no longer accepted
     Rm(RemoveArgs),
 }
@@ -42,11 +49,13 @@ pub(crate) fn state_word(state: NodeState) -> &'static str {
     }
 }
 
-/// The word, and of a removed node by whom and when.
+/// The word, and whether it takes work; of a removed node by whom and when.
 fn state(row: &NodeRow) -> String {
-    match &row.removed {
-        Some(removal) => format!("{} {}", state_word(row.state), told(removal)),
-        None => state_word(row.state).to_owned(),
+    let word = state_word(row.state);
+    match (&row.removed, schedule_word(row.schedule)) {
+        (Some(removal), _) => format!("{word} {}", told(removal)),
+        (None, Some(schedule)) => format!("{word}, {schedule}"),
+        (None, None) => word.to_owned(),
     }
 }
 
@@ -92,7 +101,7 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
 }
 
 /// The node of that name or id; an error where there is none, or more than one.
-fn find<'a>(rows: &'a [NodeRow], text: &str) -> Result<&'a NodeRow, CliError> {
+pub(crate) fn find<'a>(rows: &'a [NodeRow], text: &str) -> Result<&'a NodeRow, CliError> {
     let named: Vec<_> =
         rows.iter().filter(|row| row.name == text && row.state != NodeState::Removed).collect();
     let found = if named.is_empty() {
@@ -131,6 +140,13 @@ pub(crate) async fn run(command: &NodeCommand, context: &Context) -> Result<(), 
     let rows: Vec<NodeRow> = client.get(routes::NODES).await?;
     match command {
         NodeCommand::Ls => list(&rows, context),
+        NodeCommand::Cordon(args) => {
+            schedule::say(&client, context, &rows, &args.node, Schedule::Cordoned).await
+        }
+        NodeCommand::Uncordon(args) => {
+            schedule::say(&client, context, &rows, &args.node, Schedule::Normal).await
+        }
+        NodeCommand::Drain(args) => schedule::drain(&client, context, &rows, args).await,
         NodeCommand::Rm(args) => {
             let row = find(&rows, &args.node)?;
             if row.state == NodeState::Removed {
@@ -167,6 +183,7 @@ mod tests {
             name: name.into(),
             id: id.repeat(32),
             state,
+            schedule: api::shapes::NodeSchedule::Normal,
             capacity: api::shapes::Amounts::default(),
             free: api::shapes::Amounts::default(),
             heads: std::collections::BTreeMap::new(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use document::event::Verb;
 use model::limits::REPLICAS_MAX;
-use model::{Group, Name, ReplicasGroup};
+use model::{Group, Mode, Name, ReplicasGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, WaitArgs};
@@ -72,6 +72,14 @@ pub(crate) async fn run(args: &ScaleArgs, context: &Context) -> Result<(), CliEr
             let mut replicas: ReplicasGroup = serde_json::from_str(now).map_err(|error| {
                 CliError::from_error("group", &error).at(format!("the replicas of {target}"))
             })?;
+            if replicas.mode == Mode::Global && *count > 1 {
+                return Err(CliError::usage(format!(
+                    "{target} runs one on each node, it cannot be scaled to {count}"
+                ))
+                .hint(format!(
+                    "`skerry scale {target}=0` stops all of them, `{target}=1` starts them again"
+                )));
+            }
             replicas.count = *count;
             let json = serde_json::to_string(&replicas).expect("a group is plain data");
             let wanted = BTreeMap::from([(Group::Replicas.as_str().to_owned(), json)]);

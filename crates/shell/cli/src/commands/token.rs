@@ -167,6 +167,7 @@ mod tests {
             name: name.into(),
             id: "00".repeat(32),
             state,
+            schedule: api::shapes::NodeSchedule::Normal,
             capacity: api::shapes::Amounts::default(),
             free: api::shapes::Amounts::default(),
             heads: std::collections::BTreeMap::new(),

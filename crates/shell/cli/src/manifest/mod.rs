@@ -1,6 +1,6 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
-//! `node` reads text into a tree of placed values, `read` walks it, `units` reads amounts, `schema`
+//! `node` reads text into a tree of placed values, `read` walks it (`placement` the part that says where), `units` reads amounts, `schema`
 //! is the form for machines, `files` finds and bounds the files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
@@ -10,6 +10,7 @@
 mod files;
 mod node;
 pub(crate) mod nodes;
+mod placement;
 mod read;
 pub mod schema;
 pub mod units;

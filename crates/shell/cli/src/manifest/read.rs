@@ -5,8 +5,8 @@ use std::collections::btree_map::Entry;
 
 use model::limits::{ARGS_MAX, ENV_MAX, LABELS_MAX, REPLICAS_MAX};
 use model::{
-    Class, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name,
-    PlacementGroup, Port, PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    Class, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name, Port,
+    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
 
 use super::node::{Node, Value, parse};
@@ -15,11 +15,13 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 14] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 20] = [
     "name",
     "image",
+    "mode",
     "replicas",
     "class",
+    "priority",
     "command",
     "args",
     "env",
@@ -30,6 +32,10 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 14] = [
     "restart",
     "labels",
     "constraints",
+    "prefer",
+    "spread",
+    "near",
+    "apart",
 ];
 /// The fields of `resources`.
 pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -37,7 +43,7 @@ pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 17] = [
+const HABITS: [(&str, &str); 22] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -53,6 +59,11 @@ const HABITS: [(&str, &str); 17] = [
     ("instances", "replicas"),
     ("limits", "resources"),
     ("nodeSelector", "constraints"),
+    ("affinity", "near"),
+    ("antiAffinity", "apart"),
+    ("topologySpreadConstraints", "spread"),
+    ("preferences", "prefer"),
+    ("priorityClassName", "priority"),
     ("restartPolicy", "restart"),
     ("publish", "ports"),
 ];
@@ -212,7 +223,12 @@ impl Reader {
         found
     }
 
-    fn word<T: Copy>(&mut self, node: &Node, what: &str, known: &[(&'static str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        known: &[(&'static str, T)],
+    ) -> Option<T> {
         let text = self.text(node, what)?;
         if let Some((_, value)) = known.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -433,8 +449,8 @@ impl Reader {
             .get("restart")
             .map_or(Some(RestartPolicy::Always), |node| self.word(node, "restart", &policies));
         let labels = fields.get("labels").map(|node| self.labels(node, "labels")).unwrap_or_default();
-        let constraints =
-            fields.get("constraints").map(|node| self.labels(node, "constraints")).unwrap_or_default();
+        let mode = self.mode(&fields);
+        let placement = self.placement(&fields);
         if self.problems.len() > before {
             return None;
         }
@@ -451,11 +467,11 @@ impl Reader {
                 workdir,
                 user,
             },
-            replicas: ReplicasGroup { count: count?, class: Class::Available },
+            replicas: ReplicasGroup { count: count?, class: Class::Available, mode },
             resources: resources?,
             env: EnvGroup { vars: env },
             ports: PortsGroup { ports },
-            placement: PlacementGroup { labels: constraints },
+            placement,
             restart: RestartGroup { policy: policy?, token: String::new() },
             meta: MetaGroup { labels },
         };

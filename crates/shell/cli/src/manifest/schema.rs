@@ -28,12 +28,18 @@ pub(super) struct DeploymentForm {
     /// `name:tag`, which a peer must hold, or `name@sha256:HEX`.
     #[schemars(length(min = 1, max = 255))]
     image: String,
-    /// Wanted copies.
+    /// How their number is found.
+    #[schemars(default)]
+    mode: Option<ModeForm>,
+    /// Wanted copies; not with mode `global`.
     #[schemars(default = "one", range(min = 1, max = 10000))]
     replicas: u32,
     /// What is promised when the cluster is split.
     #[schemars(default)]
     class: Option<ClassForm>,
+    /// Who yields to whom where there is no room for all.
+    #[schemars(default)]
+    priority: Option<PriorityForm>,
     /// Instead of the image's entrypoint.
     #[schemars(default)]
     command: Vec<String>,
@@ -61,9 +67,94 @@ pub(super) struct DeploymentForm {
     /// Labels of the deployment.
     #[schemars(default)]
     labels: BTreeMap<String, String>,
-    /// Labels that a node must have, with exactly these values.
+    /// What a node must have to run it.
     #[schemars(default)]
-    constraints: BTreeMap<String, String>,
+    constraints: Option<ConstraintsForm>,
+    /// Nodes that are better or worse than others.
+    #[schemars(default)]
+    prefer: Option<OneOrMore<PreferenceForm>>,
+    /// Labels over whose values the replicas are spread evenly, the most important first; `host` is each
+    /// node's name.
+    #[schemars(default)]
+    spread: Option<OneOrMore<String>>,
+    /// Deployments beside which it runs, and nowhere else: `NAME`, or `NAME within LABEL`.
+    #[schemars(default)]
+    near: Option<OneOrMore<String>>,
+    /// Deployments beside which it does not run, nor they beside it: `NAME`, or `NAME within LABEL`.
+    #[schemars(default)]
+    apart: Option<OneOrMore<String>>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum OneOrMore<T> {
+    /// One.
+    One(T),
+    /// Several.
+    More(Vec<T>),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "Constraints")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum ConstraintsForm {
+    /// Labels with exactly these values.
+    Labels(BTreeMap<String, String>),
+    /// Conditions: `KEY = VALUE`, `KEY != VALUE`, `KEY in (A, B)`, `KEY not in (A, B)`, `KEY exists`,
+    /// `KEY absent`, `KEY < N`, `KEY > N`.
+    Conditions(OneOrMore<String>),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "Preference")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum PreferenceForm {
+    /// A condition, with weight 10.
+    Short(String),
+    /// Spelt out.
+    Long(PreferenceFields),
+}
+
+/// A preference.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "PreferenceFields")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct PreferenceFields {
+    /// A condition, as in `constraints`.
+    when: String,
+    /// How much it counts: as much as so many percent more of the node staying free. Below 0 such nodes are
+    /// avoided.
+    #[schemars(default = "ten", range(min = -100, max = 100))]
+    weight: i32,
+}
+
+fn ten() -> i32 {
+    10
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Mode", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum ModeForm {
+    /// As many as `replicas` says, wherever there is room.
+    Replicated,
+    /// One on every node that meets the constraints.
+    Global,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Priority", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum PriorityForm {
+    /// Yields to all others.
+    Low,
+    /// What is not said to be anything else.
+    Normal,
+    /// Before those.
+    High,
+    /// Before all others.
+    Critical,
 }
 
 fn one() -> u32 {

@@ -83,6 +83,70 @@ fn amounts_may_be_numbers_or_text() {
 }
 
 #[test]
+fn a_manifest_says_where_its_replicas_run() {
+    let text = r#"
+deployments:
+  - name: web
+    image: web:1
+    priority: high
+    constraints: ["zone in (a, b)", "gpu exists"]
+    prefer: ["disk = ssd", {when: "arch = arm64", weight: -20}]
+    spread: [site, host]
+    near: cache
+    apart: ["db", "web within rack"]
+  - {name: agent, image: agent, mode: global, constraints: role = edge}
+"#;
+    let specs = read(text).unwrap();
+    let deployment = |n: usize| specs[n].with_digest(model::Digest::from_bytes([1; 32]));
+    let web = deployment(0).placement;
+    let words = |list: Vec<String>| list.join("; ");
+    assert_eq!(words(web.require.iter().map(ToString::to_string).collect()), "zone in (a, b); gpu exists");
+    let prefers = web.prefer.iter().map(|it| format!("{} {}", it.when, it.weight));
+    assert_eq!(words(prefers.collect()), "disk = ssd 10; arch = arm64 -20");
+    assert_eq!(words(web.spread.iter().map(ToString::to_string).collect()), "site; host");
+    assert_eq!(words(web.near.iter().map(ToString::to_string).collect()), "cache");
+    assert_eq!(words(web.apart.iter().map(ToString::to_string).collect()), "db; web within rack");
+    assert_eq!(web.priority, model::Priority::High);
+    let agent = deployment(1);
+    assert_eq!((agent.replicas.mode, agent.replicas.count), (model::Mode::Global, 1));
+    assert_eq!(agent.placement.require[0].to_string(), "role = edge");
+}
+
+#[test]
+fn every_wrong_word_of_where_it_runs_is_told_with_its_place_and_the_way_out() {
+    for (field, told) in [
+        ("constraints: [\"disk\"]", "4:19: constraints[0]: `disk` is no condition: write `KEY = VALUE`"),
+        ("constraints: [\"ram > much\"]", "4:19: constraints[0]: `ram >` needs a whole number, found `much`"),
+        (
+            "constraints: [\"a = 1\", \"a = 2\"]",
+            "`a = 1` and `a = 2` contradict one another: no node meets both",
+        ),
+        ("constraints: 5", "4:18: constraints must be a group of fields, found the number 5"),
+        ("prefer: [{weight: 5}]", "4:14: prefer[0] has no `when`, a condition like `disk = ssd`"),
+        ("prefer: [{when: a = 1, weight: 0}]", "4:36: prefer[0].weight must be 1 to 100, or -100 to -1"),
+        ("prefer: [{when: a = 1, wait: 3}]", "unknown field `wait` in prefer[0]"),
+        ("spread: [site, site]", "4:20: spread[1]: `site` is there twice"),
+        ("spread: [a, b, c, d, e]", "4:13: spread has 5 entries, the limit is 4"),
+        (
+            "near: [\"db in rack\"]",
+            "4:12: near[0] must be the name of a deployment, or `NAME within LABEL`, found `db in rack`",
+        ),
+        ("apart: [Db]", "4:13: apart[0]: `Db` has the character 'D'"),
+        ("mode: globl", "4:11: mode cannot be `globl`; did you mean `global`?"),
+        (
+            "priority: urgent",
+            "4:15: priority cannot be `urgent`, use one of `low`, `normal`, `high`, `critical`",
+        ),
+        ("affinity: [db]", "unknown field `affinity` in deployments[0]; did you mean `near`?"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+    let both = said(&with("mode: global\n    replicas: 3"));
+    assert!(both[0].contains("replicas has no place beside mode `global`"), "{both:?}");
+}
+
+#[test]
 fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
     let long = "a".repeat(300);
     let name = |name: &str| format!("deployments: [{{name: {name}, image: i}}]");
@@ -293,6 +357,7 @@ fn the_schema_and_the_reader_know_the_same_fields() {
         ("Deployment", &read::DEPLOYMENT_FIELDS[..]),
         ("Resources", &read::RESOURCES_FIELDS[..]),
         ("PortFields", &read::PORT_FIELDS[..]),
+        ("PreferenceFields", &placement::PREFERENCE_FIELDS[..]),
     ] {
         let part = &schema["$defs"][name];
         assert_eq!(fields(part), known(list), "{name}");

@@ -1,0 +1,142 @@
+//! What a plan is made from, and what of it one node alone can tell of its own containers.
+
+use std::collections::BTreeMap;
+
+use document::event::Schedule;
+use model::{ContainerId, ContainerRecord, Mode, NodeId, ReplicaId, Sabotage};
+use planner::{NodeView, Rank, View, Wanted};
+
+use crate::state::{Desired, Node};
+
+impl Node {
+    /// Reads the deployments anew.
+    pub(crate) fn desired_changed(&mut self) {
+        let mut desired = BTreeMap::new();
+        self.invalid.clear();
+        for view in self.documents.deployments() {
+            let key = (view.namespace.clone(), view.name.clone());
+            match &view.deployment {
+                Ok(deployment) => {
+                    let revision = deployment.revision();
+                    let number =
+                        self.documents.revision_number(&view.namespace, &view.name, view.incarnation);
+                    desired.insert(key, Desired { deployment: deployment.clone(), revision, number });
+                }
+                Err(_) => {
+                    self.invalid.insert(key);
+                }
+            }
+        }
+        // A running container of the wanted template goes by the number that the template has now.
+        for mine in self.mine.values_mut() {
+            let key = (mine.claim.replica.namespace.clone(), mine.claim.replica.deployment.clone());
+            if let Some(wanted) = desired.get(&key)
+                && wanted.revision == mine.claim.revision
+            {
+                mine.claim.revision_number = wanted.number;
+            }
+        }
+        self.desired = desired;
+        self.dirty = true;
+    }
+
+    pub(crate) fn make_plan(&mut self) {
+        // Taken out while the view borrows the rest.
+        let mut planner = std::mem::take(&mut self.planner);
+        let mut own = self.own_record();
+        if self.has(Sabotage::PlansForItself) {
+            own.capacity = own.capacity.plus(&own.capacity);
+        }
+        let members = &self.documents.roster().nodes;
+        // Only these need them, and each is a walk over all members.
+        let any_global = self.desired.values().any(|it| it.deployment.replicas.mode == Mode::Global);
+        let ordinals = if any_global { self.ordinals() } else { BTreeMap::new() };
+        let view = View {
+            deployments: self
+                .desired
+                .values()
+                .map(|desired| Wanted { deployment: &desired.deployment, revision: desired.revision })
+                .collect(),
+            nodes: members
+                .iter()
+                .filter_map(|(id, member)| {
+                    let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
+                    record.map(|record| {
+                        let node = NodeView {
+                            said: (*id != self.config.me).then_some(record.version),
+                            name: &record.name,
+                            labels: &record.labels,
+                            capacity: record.capacity,
+                            capacity_version: record.capacity_version,
+                            alive: *id == self.config.me
+                                || self.alive.contains(id)
+                                || self.has(Sabotage::NoTakeOver),
+                            ordinal: ordinals.get(id).copied().unwrap_or_default(),
+                            accepts_new: member.schedule == Schedule::Normal,
+                            drains: member.schedule == Schedule::Drained,
+                            images: &record.images,
+                            containers: &record.containers,
+                            declined: &record.declined,
+                        };
+                        (*id, node)
+                    })
+                })
+                .collect(),
+            rules: planner::RULES,
+        };
+        planner.plan(&view);
+        self.planner = planner;
+        self.planned_at = Some(self.now);
+    }
+
+    /// The ordinal of each member in deployments of mode `global`.
+    fn ordinals(&self) -> BTreeMap<NodeId, u32> {
+        planner::ordinals(self.documents.roster().nodes.keys().copied())
+    }
+
+    /// Why a replica of this node is more than is wanted, if it is.
+    pub(crate) fn is_surplus(&self, ordinal: u32, desired: &Desired) -> Option<&'static str> {
+        let replicas = &desired.deployment.replicas;
+        match replicas.mode {
+            Mode::Replicated => (ordinal >= replicas.count).then_some("scaled in"),
+            Mode::Global if replicas.count == 0 => Some("scaled in"),
+            Mode::Global if self.ordinals().get(&self.config.me) != Some(&ordinal) => {
+                Some("it runs one on each node now")
+            }
+            Mode::Global => (!self.may_stay(&self.config.me, desired)).then_some("it is to run elsewhere"),
+        }
+    }
+
+    /// Whether this node may run the replica by the documents alone, however many copies there are.
+    pub fn wants(&self, replica: &ReplicaId) -> bool {
+        let desired = self.desired.get(&(replica.namespace.clone(), replica.deployment.clone()));
+        desired.is_some_and(|desired| {
+            desired.deployment.incarnation == replica.incarnation
+                && self.is_surplus(replica.ordinal, desired).is_none()
+        })
+    }
+
+    /// Whether this node stops a container of its own that is wanted and the only copy: it makes room for
+    /// what is more important, or the time for a drain is over.
+    pub fn gives_way(&self, container: ContainerId) -> bool {
+        self.is_drain_overdue() || self.mine.get(&container).is_some_and(|mine| mine.yields_to.is_some())
+    }
+
+    /// Whether a container of the deployment may stay on a node: it meets the conditions, and does not
+    /// drain.
+    fn may_stay(&self, node: &NodeId, desired: &Desired) -> bool {
+        let placement = &desired.deployment.placement;
+        let meets = if *node == self.config.me {
+            placement.is_met_by(&self.config.labels, &self.config.name)
+        } else {
+            self.records.get(node).is_some_and(|record| placement.is_met_by(&record.labels, &record.name))
+        };
+        let member = self.documents.roster().nodes.get(node);
+        meets && member.is_none_or(|member| member.schedule != Schedule::Drained)
+    }
+
+    pub(crate) fn rank_of(&self, node: NodeId, record: &ContainerRecord, desired: &Desired) -> Rank {
+        let fits = record.revision == desired.revision && self.may_stay(&node, desired);
+        planner::rank(node, record, fits)
+    }
+}
