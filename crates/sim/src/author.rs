@@ -9,7 +9,7 @@ use document::event::{
 };
 use model::{
     ClusterId, Digest, DocId, EnvGroup, EventId, ImageGroup, MetaGroup, Name, NodeId, PlacementGroup,
-    PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UserId,
+    PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UpdateGroup, UserId,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
@@ -40,6 +40,8 @@ pub struct Spec {
     pub placement: PlacementGroup,
     /// Restart policy.
     pub restart: RestartGroup,
+    /// How it is updated.
+    pub update: UpdateGroup,
 }
 
 impl Spec {
@@ -59,6 +61,7 @@ impl Spec {
             },
             placement: PlacementGroup::default(),
             restart: RestartGroup::default(),
+            update: UpdateGroup::default(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Spec {
             placement: self.placement.clone(),
             restart: self.restart.clone(),
             meta: MetaGroup::default(),
+            update: self.update,
         }
         .to_groups()
     }

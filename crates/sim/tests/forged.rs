@@ -127,6 +127,7 @@ fn any_record(of: NodeId) -> impl Strategy<Value = NodeRecord> {
         (any::<u16>(), any::<u32>(), any::<u64>()),
     )
         .prop_map(move |(addresses, links, images, (event_version, cpu, capacity_version))| NodeRecord {
+            failed: Vec::new(),
             node: of,
             version: model::RecordVersion { generation: 9_000, count: 1 },
             name: "n3".parse().unwrap(),

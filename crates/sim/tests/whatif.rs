@@ -36,6 +36,7 @@ fn deployment(of: &str, count: u32, cpu_m: u64) -> Deployment {
         placement: spec.placement,
         restart: spec.restart,
         meta: model::MetaGroup::default(),
+        update: model::UpdateGroup::default(),
     }
 }
 

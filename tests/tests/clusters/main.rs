@@ -7,6 +7,7 @@ mod disk;
 mod input;
 mod joining;
 mod partitions;
+mod rollouts;
 mod scheduling;
 mod story;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::limits::{
-    CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX, LABEL_VALUE_BYTES_MAX,
-    LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
+    CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, FAILED_REVISIONS_MAX, IMAGES_ANNOUNCED_MAX,
+    LABEL_VALUE_BYTES_MAX, LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
 };
 use model::{
     ContainerRecord, NodeId, NodeRecord, RecordVersion, ReplicaId, Sabotage, Sabotages, SignedRecord,
@@ -259,6 +259,8 @@ fn check(record: &NodeRecord) -> Result<(), RecordError> {
     let mut reasons = record.containers.iter().filter_map(|it| it.reason.as_ref());
     limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
     limit("declined replicas", record.declined.len(), DECLINED_MAX)?;
+    limit("failed templates", record.failed.len(), FAILED_REVISIONS_MAX)?;
+    limit("bytes in a reason", longest(&mut record.failed.iter().map(|it| &it.reason)), REASON_BYTES_MAX)?;
     limit("bytes in a reason", longest(&mut record.declined.iter().map(|it| &it.reason)), REASON_BYTES_MAX)?;
     limit("images", record.images.len(), IMAGES_ANNOUNCED_MAX)?;
     let mut references = record.images.iter().map(|it| &it.reference);

@@ -28,6 +28,7 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
         links: vec![],
         containers: vec![],
         declined: vec![],
+        failed: Vec::new(),
         images: vec![],
         heads: BTreeMap::new(),
         event_version: 1,
@@ -59,6 +60,8 @@ fn container(node: u8, place: u8, replica: ReplicaId) -> ContainerRecord {
         restarts: 0,
         reason: None,
         confirms: vec![],
+        ready: true,
+        proven: true,
         yields_to: None,
     }
 }

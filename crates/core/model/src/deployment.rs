@@ -13,7 +13,7 @@ use crate::limits::{
     ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
-use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision};
+use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
 
 /// The groups of this release, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,11 +34,13 @@ pub enum Group {
     Restart,
     /// Labels.
     Meta,
+    /// How a new template reaches the replicas.
+    Update,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Image,
         Self::Replicas,
         Self::Resources,
@@ -47,6 +49,7 @@ impl Group {
         Self::Placement,
         Self::Restart,
         Self::Meta,
+        Self::Update,
     ];
 
     /// The group's name in documents and on screens.
@@ -60,6 +63,7 @@ impl Group {
             Self::Placement => "placement",
             Self::Restart => "restart",
             Self::Meta => "meta",
+            Self::Update => "update",
         }
     }
 }
@@ -287,6 +291,8 @@ pub struct Deployment {
     pub restart: RestartGroup,
     /// Labels.
     pub meta: MetaGroup,
+    /// How a new template reaches the replicas.
+    pub update: UpdateGroup,
 }
 
 /// Reads one group; a missing one has its default where it has one.
@@ -335,15 +341,19 @@ impl Deployment {
             placement: read(groups, Group::Placement, || Some(PlacementGroup::default()))?,
             restart: read(groups, Group::Restart, || Some(RestartGroup::default()))?,
             meta: read(groups, Group::Meta, || Some(MetaGroup::default()))?,
+            update: read(groups, Group::Update, || Some(UpdateGroup::default()))?,
         };
         deployment.validate()?;
         Ok(deployment)
     }
 
-    /// The groups as JSON text, all of them, in the form that is signed.
+    /// The groups as JSON text, in the form that is signed: all of them, but how it is updated only where
+    /// that is not as usual.
     pub fn to_groups(&self) -> BTreeMap<String, String> {
+        let is_said = |group: &&Group| **group != Group::Update || self.update != UpdateGroup::default();
         Group::ALL
             .iter()
+            .filter(is_said)
             .map(|group| {
                 let json = match group {
                     Group::Image => to_json(&self.image),
@@ -354,6 +364,7 @@ impl Deployment {
                     Group::Placement => to_json(&self.placement),
                     Group::Restart => to_json(&self.restart),
                     Group::Meta => to_json(&self.meta),
+                    Group::Update => to_json(&self.update),
                 };
                 (group.as_str().to_owned(), json)
             })
@@ -421,6 +432,7 @@ impl Deployment {
             }
         }
         self.placement.validate()?;
+        self.update.validate()?;
         for labels in [&self.meta.labels, &self.placement.labels] {
             if labels.len() > LABELS_MAX {
                 return Err(invalid("labels", format!("{} labels, the limit is {LABELS_MAX}", labels.len())));
@@ -437,7 +449,7 @@ impl Deployment {
 
     /// The hash of the merged template: everything that makes a running replica out of date.
     ///
-    /// Replicas, placement and meta are left out: changing them replaces no container.
+    /// Replicas, placement, meta and update are left out: changing them replaces no container.
     pub fn revision(&self) -> Revision {
         let mut hash = Sha256::new();
         hash.update(b"skerry-revision-v1\0");
@@ -479,6 +491,7 @@ mod tests {
             placement: PlacementGroup::default(),
             restart: RestartGroup::default(),
             meta: MetaGroup::default(),
+            update: UpdateGroup::default(),
         }
     }
 

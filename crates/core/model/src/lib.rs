@@ -18,6 +18,7 @@ mod placement;
 mod record;
 mod sabotage;
 mod time;
+mod update;
 
 pub use capacity::Capacity;
 pub use deployment::{
@@ -33,8 +34,9 @@ pub use placement::{
     label_of,
 };
 pub use record::{
-    ContainerRecord, ContainerState, Declined, ImageRecord, NodeRecord, RecordVersion, Signature,
-    SignedRecord,
+    ContainerRecord, ContainerState, Declined, FailedRevision, ImageRecord, NodeRecord, RecordVersion,
+    Signature, SignedRecord,
 };
 pub use sabotage::{Sabotage, Sabotages};
 pub use time::Time;
+pub use update::{Canary, OnFailure, Strategy, UpdateGroup};

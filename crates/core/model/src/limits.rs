@@ -70,6 +70,12 @@ pub const SPREAD_MAX: usize = 4;
 /// Deployments that one deployment is to be near, and as many that it is to be apart from.
 pub const AFFINITIES_MAX: usize = 16;
 
+/// Seconds of any span of an update: a week. What takes longer is looked at by a person.
+pub const UPDATE_SECONDS_MAX: u32 = 604_800;
+
+/// Templates that one node knows to have failed: one for each deployment that is being changed.
+pub const FAILED_REVISIONS_MAX: usize = 64;
+
 /// Thousandths of a core that can be asked for: 1,024 cores.
 pub const CPU_M_MAX: u64 = 1_024_000;
 

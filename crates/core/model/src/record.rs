@@ -41,6 +41,8 @@ pub struct NodeRecord {
     pub declined: Vec<Declined>,
     /// Images that it can give to others.
     pub images: Vec<ImageRecord>,
+    /// Templates that did not come up, here or where this node heard so.
+    pub failed: Vec<FailedRevision>,
     /// Where its documents stand.
     pub heads: BTreeMap<DocId, Vec<EventId>>,
     /// The newest event version that it understands.
@@ -62,6 +64,7 @@ impl NodeRecord {
             containers,
             declined,
             images,
+            failed,
             heads: _,
             event_version,
         } = self;
@@ -75,6 +78,7 @@ impl NodeRecord {
             && *containers == later.containers
             && *declined == later.declined
             && *images == later.images
+            && *failed == later.failed
             && *event_version == later.event_version
     }
 }
@@ -98,6 +102,10 @@ pub struct ContainerRecord {
     pub state: ContainerState,
     /// Whether its checks pass; `None` while it is not known.
     pub healthy: Option<bool>,
+    /// Whether it was well for as long as its deployment's update asks: the next replica's turn has come.
+    pub ready: bool,
+    /// As a canary, whether it was well for as long as the others wait for it.
+    pub proven: bool,
     /// Its first process, as the host sees it.
     pub pid: Option<u32>,
     /// When it started, in milliseconds of Unix time by its node's clock; shown, never compared.
@@ -128,6 +136,21 @@ pub enum ContainerState {
     Exited,
     /// Ended or never began, against its will.
     Failed,
+}
+
+/// A node's word that a template did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRevision {
+    /// A replica that was to run it.
+    pub replica: ReplicaId,
+    /// Which template.
+    pub revision: Revision,
+    /// The number that people see for it.
+    pub revision_number: u64,
+    /// The node where it failed.
+    pub node: NodeId,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// A node's word that it cannot run a replica now.

@@ -53,13 +53,25 @@ pub struct Mine {
     pub reason: Option<String>,
     /// Containers elsewhere that may stop on its word.
     pub confirms: Vec<ContainerId>,
+    /// Whether it has been well for as long as its update asks.
+    pub ready: bool,
+    /// Whether it has been well for as long as others wait for it as a canary.
+    pub proven: bool,
+    /// Whether it ever was, in this life of the peer.
+    pub was_ready: bool,
+    /// Whether it was claimed in this life of the peer.
+    pub is_new: bool,
+    /// When that was, or when the peer began.
+    pub claimed_at: Time,
+    /// Whether it was stopped before its next revision was started, since the update lets it.
+    pub stopped_first: bool,
     /// What it is stopped for, if it makes room.
     pub yields_to: Option<ReplicaId>,
 }
 
 impl Mine {
     /// A fresh claim.
-    pub(crate) const fn new(id: ContainerId, claim: Claim) -> Self {
+    pub(crate) const fn new(id: ContainerId, claim: Claim, now: Time) -> Self {
         Self {
             id,
             claim,
@@ -70,6 +82,12 @@ impl Mine {
             failures: 0,
             reason: None,
             confirms: Vec::new(),
+            ready: false,
+            proven: false,
+            was_ready: false,
+            is_new: false,
+            claimed_at: now,
+            stopped_first: false,
             yields_to: None,
         }
     }
@@ -129,6 +147,8 @@ impl Mine {
                 Phase::Done { well: false } => ContainerState::Failed,
             },
             healthy: self.healthy,
+            ready: self.ready,
+            proven: self.proven,
             pid: self.pid,
             started_ms: self.started_ms,
             restarts: self.claim.restarts,

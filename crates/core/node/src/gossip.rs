@@ -62,6 +62,7 @@ impl Node {
             links: self.linked().collect(),
             containers: self.mine.values().map(crate::containers::Mine::record).collect(),
             declined: self.declined.clone(),
+            failed: self.failed.clone(),
             images: self.images.values().take(IMAGES_ANNOUNCED_MAX).cloned().collect(),
             heads: self
                 .documents

@@ -15,6 +15,7 @@
 //! - `view`: what the plan is made from.
 //! - `priority`: what makes room for what is more important.
 //! - `reconcile`: the plan's share, and one next step for each container of this node.
+//! - `rollout`: whether a new template comes up.
 //! - `containers`: the life of one container as the core sees it.
 //!
 //! Invariants:
@@ -38,6 +39,7 @@ mod io;
 mod links;
 mod priority;
 mod reconcile;
+mod rollout;
 mod settings;
 mod signed;
 mod standing;
@@ -48,6 +50,7 @@ mod view;
 pub use containers::{Mine, Phase};
 pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
+pub use rollout::RolledBack;
 pub use settings::{Boot, Config, Timings};
 pub use signed::{Plainly, Reader, Signer, sign_record, signing_bytes};
 pub use state::{Desired, Knowledge, Node};

@@ -28,7 +28,7 @@ impl Node {
             if self.has(Sabotage::NoAdoption) && state.is_ok() {
                 continue;
             }
-            let mut mine = Mine::new(container, claim);
+            let mut mine = Mine::new(container, claim, self.now);
             match state {
                 Ok((pid, started_ms)) => {
                     mine.pid = Some(pid);
@@ -37,6 +37,8 @@ impl Node {
                         self.wall_ms.saturating_sub(started_ms).try_into().unwrap_or(0),
                     );
                     mine.healthy = (ran >= self.config.timings.healthy).then_some(true);
+                    mine.ready = mine.healthy == Some(true);
+                    mine.was_ready = mine.ready;
                     mine.phase = Phase::Running { since: self.now };
                     if self.has(Sabotage::AdoptedAsWaiting) {
                         mine.phase = Phase::Waiting;
@@ -87,6 +89,7 @@ impl Node {
     /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
     pub(crate) fn reconcile(&mut self) {
         self.settle_if_level();
+        self.hear_failures();
         self.make_plan();
         self.look_whether_behind();
         if self.settled && !self.removed {
@@ -109,6 +112,7 @@ impl Node {
                 Placement::Replace { new, .. } => *new == me,
                 Placement::Keep { .. }
                 | Placement::KeepOld { .. }
+                | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
                 | Placement::Unplaced { .. } => false,
             })
@@ -133,7 +137,7 @@ impl Node {
             let next = highest.saturating_add(1).min(CLAIM_NUMBER_MAX);
             let claim = Claim { replica, revision, revision_number: number, number: next, run, restarts: 0 };
             let id = self.next_container();
-            self.mine.insert(id, Mine::new(id, claim));
+            self.mine.insert(id, Mine { is_new: true, ..Mine::new(id, claim, self.now) });
             self.changed = true;
             self.dirty = true;
         }
@@ -242,7 +246,7 @@ impl Node {
     }
 
     /// Every container known for a replica: this node's own as they are now, the others' as told.
-    fn claims_of<'a>(
+    pub(crate) fn claims_of<'a>(
         &'a self,
         replica: &'a ReplicaId,
     ) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
@@ -262,9 +266,10 @@ impl Node {
                 continue;
             }
             let (confirms, go) = self.judge(mine);
-            let yields_to = self.yields_to(id);
+            let (yields_to, stops_first) = (self.yields_to(id), self.stops_first(mine));
             let Some(mine) = self.mine.get_mut(&id) else { continue };
             mine.yields_to = yields_to.filter(|_| go.is_some());
+            mine.stopped_first = stops_first && go.is_some();
             if mine.confirms != confirms {
                 mine.confirms = confirms;
                 self.changed = true;
@@ -307,6 +312,9 @@ impl Node {
             && !self.has(Sabotage::ScaleInIgnored)
         {
             return (Vec::new(), Some(why.to_owned()));
+        }
+        if self.stops_first(mine) {
+            return (Vec::new(), Some("stopped first: its next revision is started then".to_owned()));
         }
         self.judge_copies(mine, Some(desired))
     }
@@ -352,6 +360,7 @@ impl Node {
             // The other one stays, once it says itself that it is well and saw this one.
             let other_is_well = record.state == ContainerState::Running
                 && record.healthy == Some(true)
+                && self.may_be_followed_by(mine, &record, desired)
                 && (node == me
                     || (self.has_word_of(&node)
                         && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))));
@@ -402,6 +411,8 @@ impl Node {
             self.out.push(Effect::Remove(id));
         }
         mine.healthy = None;
+        mine.ready = false;
+        mine.proven = false;
         mine.confirms.clear();
         mine.reason = Some(why.to_owned());
         self.notice("container-stopping", Some(about), format!("replica {ordinal}, {id}: {why}"));
@@ -600,6 +611,8 @@ impl Node {
             mine.failures = 0;
         }
         mine.healthy = Some(false);
+        mine.ready = false;
+        mine.proven = false;
         mine.confirms.clear();
         mine.pid = None;
         mine.reason = Some(reason);
@@ -616,6 +629,7 @@ impl Node {
             if let Some(mine) = self.mine.get_mut(&id) {
                 mine.phase = Phase::BackOff { until };
             }
+            self.look_for_failure(id);
         }
         self.changed = true;
         self.dirty = true;
@@ -649,6 +663,7 @@ impl Node {
                 | Phase::Removing => {}
             }
         }
+        self.tick_rollouts();
         let refetch =
             self.fetching.values().any(|it| matches!(it, Fetching::Failed { until, .. } if *until <= now));
         if refetch {
@@ -691,13 +706,14 @@ impl Node {
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
         let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
         let more = self.next_drain_wake().into_iter().chain(self.next_behind_wake());
+        let more = more.chain(self.next_rollout_wake());
         let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(more);
         steps.chain(fetches).chain(failed).chain(waits).min()
     }
 }
 
 /// The deployment that a replica is of, for people.
-fn about(replica: &ReplicaId) -> String {
+pub(crate) fn about(replica: &ReplicaId) -> String {
     let (namespace, name): (&Name, &Name) = (&replica.namespace, &replica.deployment);
     format!("{namespace}/{name}")
 }

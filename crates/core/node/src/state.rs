@@ -18,6 +18,7 @@ use crate::containers::Mine;
 use crate::drain::DrainDeadline;
 use crate::io::{CommandId, Effect, Input, Notice, Seq};
 use crate::links::Link;
+use crate::rollout::RolledBack;
 use crate::settings::{Boot, Config};
 use crate::sync::{Parked, Waiting};
 
@@ -30,6 +31,10 @@ pub struct Desired {
     pub revision: Revision,
     /// The number that people see for it.
     pub number: u64,
+    /// Why it is not the template that the documents want, if so.
+    pub rolled_back: Option<RolledBack>,
+    /// That it did not come up and nothing is there to go back to, or the update says to stop.
+    pub failed: Option<model::FailedRevision>,
 }
 
 /// What a plan is made from beside the documents: equal for two nodes, and so are their plans.
@@ -122,6 +127,8 @@ pub struct Node {
     pub(crate) stirs_at: Option<(Time, &'static str)>,
     /// Until then nothing makes room here, since others know of events that this node lacks.
     pub(crate) behind_until: Option<Time>,
+    /// Templates that are wanted and did not come up.
+    pub(crate) failed: Vec<model::FailedRevision>,
     /// What is said of this node's own work.
     pub(crate) schedule: Schedule,
     /// By when it must be drained, if it must.
@@ -230,6 +237,7 @@ impl Node {
             removed: false,
             told_roster: None,
             behind_until: None,
+            failed: Vec::new(),
             schedule: Schedule::Normal,
             drain_deadline: None,
             parted: BTreeSet::new(),

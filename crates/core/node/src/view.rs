@@ -1,6 +1,6 @@
 //! What a plan is made from, and what of it one node alone can tell of its own containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use document::event::Schedule;
 use model::{ContainerId, ContainerRecord, Mode, NodeId, ReplicaId, Sabotage};
@@ -11,20 +11,14 @@ use crate::state::{Desired, Node};
 impl Node {
     /// Reads the deployments anew.
     pub(crate) fn desired_changed(&mut self) {
+        self.forget_failures();
         let mut desired = BTreeMap::new();
-        self.invalid.clear();
+        let mut invalid = BTreeSet::new();
         for view in self.documents.deployments() {
             let key = (view.namespace.clone(), view.name.clone());
             match &view.deployment {
-                Ok(deployment) => {
-                    let revision = deployment.revision();
-                    let number =
-                        self.documents.revision_number(&view.namespace, &view.name, view.incarnation);
-                    desired.insert(key, Desired { deployment: deployment.clone(), revision, number });
-                }
-                Err(_) => {
-                    self.invalid.insert(key);
-                }
+                Ok(deployment) => _ = desired.insert(key, self.desired_of(view, deployment)),
+                Err(_) => _ = invalid.insert(key),
             }
         }
         // A running container of the wanted template goes by the number that the template has now.
@@ -37,6 +31,7 @@ impl Node {
             }
         }
         self.desired = desired;
+        self.invalid = invalid;
         self.dirty = true;
     }
 
@@ -119,7 +114,8 @@ impl Node {
     /// Whether this node stops a container of its own that is wanted and the only copy: it makes room for
     /// what is more important, or the time for a drain is over.
     pub fn gives_way(&self, container: ContainerId) -> bool {
-        self.is_drain_overdue() || self.mine.get(&container).is_some_and(|mine| mine.yields_to.is_some())
+        self.is_drain_overdue()
+            || self.mine.get(&container).is_some_and(|mine| mine.yields_to.is_some() || mine.stopped_first)
     }
 
     /// Whether a container of the deployment may stay on a node: it meets the conditions, and does not

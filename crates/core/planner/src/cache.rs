@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, EventId, LabelKey, Mode, Name,
-    NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy, Revision, Unmet, label_of,
+    NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy, Revision, Unmet, UpdateGroup,
+    label_of,
 };
 
 use crate::{NodeView, Wanted, holds_capacity};
@@ -69,6 +70,7 @@ pub(crate) struct Spec {
     pub(crate) ports: Vec<Port>,
     pub(crate) placement: PlacementGroup,
     pub(crate) restart: RestartPolicy,
+    pub(crate) update: UpdateGroup,
 }
 
 impl Spec {
@@ -83,6 +85,7 @@ impl Spec {
             ports: it.ports.ports.clone(),
             placement: it.placement.clone(),
             restart: it.restart.policy,
+            update: it.update,
         }
     }
 
@@ -95,6 +98,7 @@ impl Spec {
             && self.ports == it.ports.ports
             && self.placement == it.placement
             && self.restart == it.restart.policy
+            && self.update == it.update
     }
 
     /// The first condition that the node does not meet.
@@ -122,6 +126,8 @@ pub(crate) struct Claim {
     pub(crate) resources: Capacity,
     pub(crate) state: ContainerState,
     pub(crate) healthy: Option<bool>,
+    pub(crate) ready: bool,
+    pub(crate) proven: bool,
 }
 
 /// A replica that something on a node is being stopped for.
@@ -142,10 +148,12 @@ impl Claim {
             resources: it.resources,
             state: it.state,
             healthy: it.healthy,
+            ready: it.ready,
+            proven: it.proven,
         }
     }
 
-    /// It runs and its checks pass: enough for the next replica's turn.
+    /// It runs and its checks pass.
     pub(crate) fn is_healthy(&self) -> bool {
         self.state == ContainerState::Running && self.healthy == Some(true)
     }
@@ -288,6 +296,8 @@ pub(crate) struct SlotState {
     pub(crate) needs: Vec<Need>,
     /// Ordinals that have a placement in the plan.
     pub(crate) planned: Vec<u32>,
+    /// The last template that all replicas ran and were ready of.
+    pub(crate) complete: Option<Revision>,
 }
 
 /// A replica for which room must be found.
@@ -296,8 +306,10 @@ pub(crate) struct Need {
     pub(crate) ordinal: u32,
     /// The one node that it is for, in mode `global`.
     pub(crate) only: Option<NodeId>,
-    /// What it has now, which stays until the new one is healthy.
+    /// What it has now, which stays until the new one is well.
     pub(crate) old: Option<(NodeId, ContainerId)>,
+    /// Whether the old one may be stopped first where there is no room for both.
+    pub(crate) may_stop_first: bool,
 }
 
 /// The table of deployments.
@@ -315,8 +327,22 @@ impl Slots {
         let slot = Slot(u32::try_from(self.states.len()).expect("memory ends before 2^32 deployments"));
         let key = Arc::new(key);
         self.by_key.insert(Arc::clone(&key), slot);
-        self.states.push(SlotState { key, spec: None, claims: vec![], needs: vec![], planned: vec![] });
+        self.states.push(SlotState {
+            key,
+            spec: None,
+            claims: vec![],
+            needs: vec![],
+            planned: vec![],
+            complete: None,
+        });
         slot
+    }
+
+    /// The deployment of a replica, if it was ever seen.
+    pub(crate) fn find(&self, it: &ReplicaId) -> Option<Slot> {
+        let key =
+            Key { namespace: it.namespace.clone(), name: it.deployment.clone(), incarnation: it.incarnation };
+        self.by_key.get(&key).copied()
     }
 
     fn of_replica(&mut self, it: &ReplicaId) -> Slot {

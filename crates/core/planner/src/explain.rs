@@ -73,7 +73,12 @@ impl Planner {
                     ) => {
                         room.assume(*node, *other, spec);
                     }
-                    Some(Placement::Keep { .. } | Placement::KeepOld { .. } | Placement::Unplaced { .. })
+                    Some(
+                        Placement::Keep { .. }
+                        | Placement::KeepOld { .. }
+                        | Placement::StopFirst { .. }
+                        | Placement::Unplaced { .. },
+                    )
                     | None => {}
                 }
             }

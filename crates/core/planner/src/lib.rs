@@ -10,7 +10,8 @@
 //! - on every node the claims and the placements that the plan adds never exceed the capacity (where
 //!   the claims alone already do, nothing is added);
 //! - a replica with a claim on a node that is alive, does not drain and meets the conditions is never moved;
-//! - a rolling update brings one replica of a deployment at a time to the wanted revision, by ordinal;
+//! - an update changes no more replicas at a time than it says, by ordinal, and stops none first while as
+//!   many as it lets be missing are;
 //! - every replica that has no place has a reason for every node it might have (in mode `global`, one);
 //! - only what is of a strictly lower priority yields its room.
 //!

@@ -35,12 +35,20 @@ pub enum Placement {
         container: ContainerId,
     },
     /// It is its turn in the rolling update: a container of the wanted revision runs, or is to be
-    /// started, on `new`; the old one stays until that one is healthy.
+    /// started, on `new`; the old one stays until that one is ready.
     Replace {
         /// The container that it has now: of an old revision, or on a node without the wanted labels.
         old: (NodeId, ContainerId),
         /// Where the new one is, or is to be started. May be the same node.
         new: NodeId,
+    },
+    /// It is its turn, and the update lets it be missing for a while: the old container is stopped, and the
+    /// wanted revision started where there is room then.
+    StopFirst {
+        /// Where.
+        node: NodeId,
+        /// The container.
+        container: ContainerId,
     },
     /// It runs an old revision, or on a node without the wanted labels, and waits for its turn.
     KeepOld {
@@ -79,6 +87,7 @@ impl Placement {
         match self {
             Self::Keep { node: it, .. }
             | Self::KeepOld { node: it, .. }
+            | Self::StopFirst { node: it, .. }
             | Self::Awaits { node: it }
             | Self::Start { node: it } => *it == node,
             Self::Replace { old: (old, _), new } => *old == node || *new == node,

@@ -4,12 +4,12 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Mode, NodeId, Priority, ReplicaId, Sabotage, Sabotages};
+use model::{Mode, NodeId, Priority, ReplicaId, Revision, Sabotage, Sabotages};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
 use crate::place::Placing;
 use crate::room::{Minds, Room};
-use crate::stance::{Stance, stances};
+use crate::stance::{Stance, is_complete, stances};
 use crate::{Placement, Plan, View, Wanted};
 
 /// Deployments that nobody wants or runs, and that are remembered all the same, before the planner
@@ -240,9 +240,18 @@ impl Planner {
                 self.hungry.insert(turn, slot);
             }
         }
+        let complete = state.spec.as_ref().filter(|spec| is_complete(spec, state, &self.nodes));
+        let complete = complete.map(|spec| spec.revision);
         let state = self.slots.get_mut(slot);
         state.planned = planned;
         state.needs = needs;
+        state.complete = complete.or(state.complete);
+    }
+
+    /// Whether all replicas of a deployment ran this template and were ready, in any view since this planner
+    /// began. No plan depends on it.
+    pub fn was_complete(&self, replica: &ReplicaId, revision: Revision) -> bool {
+        self.slots.find(replica).is_some_and(|slot| self.slots.get(slot).complete == Some(revision))
     }
 
     /// Gives the replicas that need room their places, in canonical order.
@@ -284,6 +293,9 @@ impl Planner {
                         }
                         None => Placement::Unplaced { reasons },
                     },
+                    (Err(_), Some((node, container))) if need.may_stop_first => {
+                        Placement::StopFirst { node, container }
+                    }
                     (Err(reasons), Some((node, container))) => {
                         self.plan.held_back.insert(replica.clone(), reasons);
                         Placement::KeepOld { node, container }

@@ -3,9 +3,9 @@
 //! This part depends on the deployment and its own claims alone, not on what is free anywhere, so it
 //! is done again only for deployments that a change touches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ContainerState, Mode, NodeId, RestartPolicy};
+use model::{ContainerState, Mode, NodeId, RestartPolicy, Strategy};
 
 use crate::cache::{Claim, Need, Node, SlotState, Spec};
 use crate::{Placement, Rank, is_claim};
@@ -43,10 +43,16 @@ struct Held {
     /// The best that fits: of the wanted revision, on a node where it may stay; or one that is
     /// done.
     fitting: Option<Rank>,
-    /// Whether any that fits is healthy or done.
-    healthy: bool,
+    /// Whether any that fits is ready or done.
+    ready: bool,
+    /// Whether any that fits is proven as a canary.
+    proven: bool,
+    /// Whether any, of whatever revision, is well or done.
+    well: bool,
     /// The best of the others that run.
     old: Option<Rank>,
+    /// Whether any of those is of the wanted revision: it is only to run elsewhere.
+    moves: bool,
 }
 
 impl Held {
@@ -60,34 +66,15 @@ impl Held {
         let rank = Rank { fits, claim: claim.number, node: id, container: claim.container };
         let best = if fits { &mut self.fitting } else { &mut self.old };
         *best = (*best).max(Some(rank));
-        self.healthy |= done || fits && claim.is_healthy();
+        self.ready |= done || fits && claim.is_healthy() && claim.ready;
+        self.proven |= done || fits && claim.is_healthy() && claim.proven;
+        self.well |= done || claim.is_healthy();
+        self.moves |= wanted && !fits;
     }
 }
 
 /// How every replica stands, by ordinal.
-///
-/// The rolling update: the lowest ordinal without a healthy container that fits has the turn. It
-/// passes when that one is healthy, so no higher ordinal is touched while a lower one is not well.
-/// A replica that runs nowhere is started whosever turn it is.
 pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> Vec<(u32, Stance)> {
-    let mut turn_taken = false;
-    let mut stance = |ordinal: u32, held: &Held, only: Option<NodeId>| {
-        let has_turn = !turn_taken && !held.healthy;
-        turn_taken |= has_turn;
-        match (held.fitting, held.old) {
-            (Some(new), Some(old)) if has_turn => {
-                Stance::Settled(Placement::Replace { old: (old.node, old.container), new: new.node })
-            }
-            (Some(new), _) => Stance::Settled(Placement::Keep { node: new.node, container: new.container }),
-            (None, Some(old)) if has_turn => {
-                Stance::Needs(Need { ordinal, only, old: Some((old.node, old.container)) })
-            }
-            (None, Some(old)) => {
-                Stance::Settled(Placement::KeepOld { node: old.node, container: old.container })
-            }
-            (None, None) => Stance::Needs(Need { ordinal, only, old: None }),
-        }
-    };
     match spec.mode {
         Mode::Replicated => {
             let mut held: Vec<Held> = Vec::new();
@@ -97,20 +84,115 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                     held.add(spec, *id, node, claim);
                 }
             }
-            (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, stance(ordinal, &held, None))).collect()
+            take_turns(
+                spec,
+                &(0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect::<Vec<_>>(),
+            )
         }
-        Mode::Global => of_each_node(spec, nodes)
-            .into_iter()
-            .map(|(ordinal, id)| {
+        Mode::Global => {
+            let of_node = |(ordinal, id): (u32, NodeId)| {
                 let mut held = Held::default();
                 let own = slot.claims.iter().filter(|(on, claim)| *on == id && claim.ordinal == ordinal);
                 for (_, claim) in own {
                     held.add(spec, id, &nodes[&id], claim);
                 }
-                (ordinal, stance(ordinal, &held, Some(id)))
-            })
-            .collect(),
+                (ordinal, Some(id), held)
+            };
+            take_turns(spec, &of_each_node(spec, nodes).into_iter().map(of_node).collect::<Vec<_>>())
+        }
     }
+}
+
+/// Whether all replicas run the wanted revision and are ready.
+pub(crate) fn is_complete(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> bool {
+    let mut ready: BTreeSet<u32> = BTreeSet::new();
+    for (id, claim) in &slot.claims {
+        if let Some(node) = nodes.get(id) {
+            let mut held = Held::default();
+            held.add(spec, *id, node, claim);
+            if held.ready {
+                ready.insert(claim.ordinal);
+            }
+        }
+    }
+    match spec.mode {
+        Mode::Replicated => (0..spec.count).all(|ordinal| ready.contains(&ordinal)),
+        Mode::Global => of_each_node(spec, nodes).keys().all(|ordinal| ready.contains(ordinal)),
+    }
+}
+
+/// Which replicas change now: the rolling update.
+///
+/// Of those that are not ready in the wanted revision, the lowest ordinals have a turn, as many as the update
+/// lets be more (`surge`) and less (`unavailable`) together; so no higher ordinal is touched while enough
+/// lower ones are not ready. A replica with a turn is started anew beside the old one while fewer than
+/// `surge` are; else its old one is stopped first, while fewer than `unavailable` are without any that is
+/// well. A replica that runs nowhere is started whosever turn it is. Canaries are the lowest ordinals: the
+/// others have no turn before those are through.
+fn take_turns(spec: &Spec, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Stance)> {
+    let update = &spec.update;
+    let blue_green = update.strategy == Strategy::BlueGreen;
+    let everything = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    let surge = if blue_green { everything } else { update.surge };
+    let mut turns = if update.paused { 0 } else { surge.saturating_add(update.unavailable) };
+    let doubled = all.iter().filter(|(.., held)| held.fitting.is_some() && held.old.is_some());
+    let mut surge = surge.saturating_sub(u32::try_from(doubled.count()).unwrap_or(u32::MAX));
+    let unwell = all.iter().filter(|(.., held)| !held.well).count();
+    let mut less = update.unavailable.saturating_sub(u32::try_from(unwell).unwrap_or(u32::MAX));
+    let canaries = update.canary.filter(|canary| canary.promoted != Some(spec.revision));
+    let mut through = true;
+    // What is only to run elsewhere does not wait for the update.
+    let mut moves = u32::from(update.paused || canaries.is_some());
+    let mut stances = Vec::with_capacity(all.len());
+    for (place, (ordinal, only, held)) in (0..).zip(all) {
+        if let Some(canary) = &canaries {
+            if place < canary.replicas {
+                through &= held.proven && canary.promote_after_s.is_some();
+            } else if !through {
+                turns = 0;
+            }
+        }
+        let has_turn = !held.ready && turns > 0;
+        turns -= u32::from(has_turn);
+        let moves_now = !held.ready && !has_turn && held.moves && moves > 0;
+        moves -= u32::from(moves_now);
+        let has_turn = has_turn || moves_now;
+        let need = |old| Need { ordinal: *ordinal, only: *only, old, may_stop_first: false };
+        stances.push((
+            *ordinal,
+            match (held.fitting, held.old) {
+                (Some(new), Some(old)) if has_turn => {
+                    Stance::Settled(Placement::Replace { old: (old.node, old.container), new: new.node })
+                }
+                (Some(new), _) => {
+                    Stance::Settled(Placement::Keep { node: new.node, container: new.container })
+                }
+                (None, Some(old)) if has_turn && surge > 0 => {
+                    surge -= 1;
+                    Stance::Needs(need(Some((old.node, old.container))))
+                }
+                (None, Some(old)) if has_turn && less > 0 => {
+                    less -= 1;
+                    Stance::Settled(Placement::StopFirst { node: old.node, container: old.container })
+                }
+                (None, Some(old)) => {
+                    Stance::Settled(Placement::KeepOld { node: old.node, container: old.container })
+                }
+                (None, None) => Stance::Needs(need(None)),
+            },
+        ));
+    }
+    // Of those that are to be doubled, some may make room for themselves where there is none.
+    for (_, stance) in &mut stances {
+        if let Stance::Needs(need) = stance
+            && need.old.is_some()
+            && less > 0
+        {
+            less -= 1;
+            need.may_stop_first = true;
+        }
+    }
+    stances
 }
 
 /// In mode `global`: who runs one, by ordinal. A node that is down runs none meanwhile, and nobody

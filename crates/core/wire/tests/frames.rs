@@ -44,6 +44,8 @@ fn record() -> NodeRecord {
             restarts: 1,
             reason: None,
             confirms: vec![ContainerId::from_bytes([8; 8])],
+            ready: true,
+            proven: true,
             yields_to: None,
         }],
         declined: vec![Declined {
@@ -52,6 +54,7 @@ fn record() -> NodeRecord {
             capacity_version: 3,
             reason: "memory: 1Mi free".into(),
         }],
+        failed: Vec::new(),
         images: vec![ImageRecord {
             reference: "web:1".into(),
             digest: Digest::from_bytes([7; 32]),

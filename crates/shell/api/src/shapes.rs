@@ -161,6 +161,24 @@ pub struct DeploymentRow {
     pub invalid: Option<String>,
     /// Replicas that no node has room for, with one line a node.
     pub unplaced: Vec<Unplaced>,
+    /// Why the template that was asked for is not in force or goes no further, if so: it did not come up.
+    pub failed: Option<UpdateFailed>,
+    /// Nothing changes until a person says so: the update is paused.
+    pub paused: bool,
+}
+
+/// A template that did not come up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpdateFailed {
+    /// The number that people see for it.
+    pub revision: u64,
+    /// The number of the template that is in force instead; none where there is no earlier one, or the update
+    /// says to stop.
+    pub back_to: Option<u64>,
+    /// The node where it failed.
+    pub node: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A replica that has no node, and why.

@@ -81,6 +81,12 @@ pub(crate) enum Command {
     Plan(commands::plan::PlanArgs),
     Scale(commands::scale::ScaleArgs),
     Restart(commands::restart::RestartArgs),
+    /// Stop an update where it is: nothing further changes
+    Pause(commands::rollout::RolloutArgs),
+    /// Let an update go on that was paused
+    Resume(commands::rollout::RolloutArgs),
+    /// Let the other replicas follow those that were changed first
+    Promote(commands::rollout::RolloutArgs),
     Delete(commands::delete::DeleteArgs),
     History(commands::history::HistoryArgs),
     Undo(commands::undo::UndoArgs),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, Waited};
+use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, UpdateFailed, Waited};
 use api::{Client, path, routes};
 use document::event::{Create, Delete, Edit, Set, Verb};
-use model::{DocId, EventId, Name};
+use model::{DocId, EventId, Group, Name, UpdateGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, Wait};
@@ -29,6 +29,21 @@ const RESTARTS_MAX: u32 = 3;
 /// Containers are looked at once in so many polls; their rows are many.
 const PS_EVERY: u32 = 4;
 
+/// A manifest that says nothing of the update asks for the usual one, which is written only where another is
+/// there. What a person let through stays let through.
+fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
+    let group = Group::Update.as_str();
+    let read = |json: &String| serde_json::from_str::<UpdateGroup>(json).ok();
+    let Some(now) = row.groups.get(group).and_then(read) else { return wanted };
+    let mut update = wanted.get(group).and_then(read).unwrap_or_default();
+    if let (Some(canary), Some(before)) = (&mut update.canary, now.canary) {
+        canary.promoted = before.promoted;
+    }
+    let json = serde_json::to_string(&update).expect("a group is plain data");
+    wanted.insert(group.to_owned(), json);
+    wanted
+}
+
 /// What is to be done to one deployment.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
@@ -50,7 +65,12 @@ impl Step {
             let edit = Edit::Create(Create { name: target.name.clone(), groups: wanted.clone() });
             return Ok(Some(Self { target, before: Groups::new(), after: Some(wanted), edit }));
         };
-        Self::set(target, row, &wanted)
+        Self::set(target, row, &with_update(row, wanted))
+    }
+
+    /// Whether running containers are replaced for it.
+    fn changes_template(&self) -> bool {
+        self.edit.groups().is_some_and(|groups| groups.keys().any(|group| fields::replaces(group)))
     }
 
     /// Sets the groups of `wanted` that differ from `row`; `None` where none does.
@@ -352,7 +372,40 @@ enum Standing {
     Done,
     Going { ready: u32, replicas: u32 },
     Invalid(String),
+    Failed(UpdateFailed),
     Unplaced(Vec<String>),
+}
+
+/// How many replicas must be ready before a change is all that it will be by itself: fewer than all while it
+/// is paused, or while its canaries are looked at.
+fn waits_for(row: &DeploymentRow) -> u32 {
+    if row.paused {
+        return 0;
+    }
+    let update = row.groups.get(Group::Update.as_str());
+    let update = update.and_then(|json| serde_json::from_str::<UpdateGroup>(json).ok());
+    let waits = update.and_then(|update| update.canary).filter(|canary| {
+        let through = canary.promoted.map(|it| it.to_string());
+        canary.promote_after_s.is_none() && (through.is_none() || through != row.revision_hash)
+    });
+    waits.map_or(row.replicas, |canary| canary.replicas.min(row.replicas))
+}
+
+fn rolled_back(step: &Step, failed: &UpdateFailed) -> CliError {
+    let end = match failed.back_to {
+        Some(back) => format!("and v{back} runs again"),
+        None => "and nothing further is changed".to_owned(),
+    };
+    CliError::new(
+        "rolled-back",
+        format!("v{} of {} did not come up on {}, {end}", failed.revision, step.target, failed.node),
+    )
+    .because(failed.reason.clone())
+    .hint(format!(
+        "`skerry logs {}` and `skerry history {}` show more; the next change is tried anew",
+        step.target, step.target
+    ))
+    .exit(Exit::RolledBack)
 }
 
 fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow]>, fresh: bool) -> Standing {
@@ -392,6 +445,12 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
     if let Some(invalid) = &row.invalid {
         return Standing::Invalid(invalid.clone());
     }
+    if let Some(failed) = row.failed.as_ref().filter(|_| step.changes_template()) {
+        return Standing::Failed(failed.clone());
+    }
+    if row.unplaced.is_empty() && row.running >= row.replicas && row.ready >= waits_for(row) {
+        return Standing::Done;
+    }
     if row.unplaced.is_empty() {
         // A replica that may no longer be where it runs is ready, and yet has no place.
         if row.ready >= row.replicas && row.running == row.replicas {
@@ -428,12 +487,19 @@ fn cannot_be_placed(step: &Step, row: Option<&DeploymentRow>, lines: &[String]) 
     for line in lines {
         error = error.because(line);
     }
-    error
-        .hint(format!(
+    let all_run = row.is_some_and(|row| row.running >= row.replicas);
+    let hint = if all_run && step.changes_template() {
+        format!(
+            "the old ones run on; `update: {{unavailable: 1}}` lets one be stopped first, see `skerry explain {}`",
+            step.target
+        )
+    } else {
+        format!(
             "ask for less, or see `skerry explain {}`; it starts by itself when a node has room",
             step.target
-        ))
-        .exit(Exit::CannotBePlaced)
+        )
+    };
+    error.hint(hint).exit(Exit::CannotBePlaced)
 }
 
 /// A container of the wanted revision that goes on failing: one of an older revision, which may be
@@ -529,6 +595,7 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                         .hint("what runs is kept; `skerry conflicts` shows who changed what"),
                     ));
                 }
+                Standing::Failed(failed) => return Ok(Some(rolled_back(step, &failed))),
                 Standing::Unplaced(lines) => {
                     let ready = row.map_or(0, |row| row.ready);
                     let since = unplaced_since.entry(n).or_insert_with(|| (ready, Instant::now()));
@@ -554,6 +621,8 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
             }
             // One that is deleted need not come up any more.
             let wanted = containers.as_deref().filter(|_| step.after.is_some()).zip(row);
+            // A template that has one before it goes back to that by itself, which is then told.
+            let wanted = wanted.filter(|(_, row)| !(step.changes_template() && row.revision > 1));
             if let Some(error) = wanted.and_then(|(rows, row)| failing(step, row.revision, rows)) {
                 return Ok(Some(error));
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Class, EnvGroup, Group, ImageGroup, MetaGroup, Mode, PlacementGroup, PortsGroup, Priority, ReplicasGroup,
-    ResourcesGroup, RestartGroup, RestartPolicy,
+    Class, EnvGroup, Group, ImageGroup, MetaGroup, Mode, OnFailure, PlacementGroup, PortsGroup, Priority,
+    ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, Strategy, UpdateGroup,
 };
 use serde::de::DeserializeOwned;
 
@@ -113,6 +113,30 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
                 put("restarted", short(&restart.token).to_owned());
             }
         }
+        Group::Update => {
+            let update: UpdateGroup = read(json)?;
+            put("update.surge", update.surge.to_string());
+            put("update.unavailable", update.unavailable.to_string());
+            put("update.min-healthy", format!("{}s", update.min_healthy_s));
+            put("update.deadline", format!("{}s", update.deadline_s));
+            let on_failure = match update.on_failure {
+                OnFailure::Rollback => "rollback",
+                OnFailure::Stop => "stop",
+            };
+            put("update.on-failure", on_failure.to_owned());
+            if update.strategy == Strategy::BlueGreen {
+                put("update.strategy", "blue-green".to_owned());
+            }
+            if let Some(canary) = update.canary {
+                let after = canary.promote_after_s.map(|it| format!(", the others after {it}s"));
+                let through = canary.promoted.map(|it| format!(", {} let through", it.short()));
+                let more = format!("{}{}", after.unwrap_or_default(), through.unwrap_or_default());
+                put("update.canary", format!("{} first{more}", canary.replicas));
+            }
+            if update.paused {
+                put("update.paused", "true".to_owned());
+            }
+        }
         Group::Meta => {
             for (key, value) in read::<MetaGroup>(json)?.labels {
                 put(&format!("labels.{key}"), value);
@@ -143,7 +167,7 @@ pub(crate) fn changed(before: &Groups, after: &Groups) -> Groups {
 
 /// Whether changing this group replaces running containers: the template's hash covers it.
 pub(crate) fn replaces(group: &str) -> bool {
-    ![Group::Replicas, Group::Placement, Group::Meta].iter().any(|kept| kept.as_str() == group)
+    ![Group::Replicas, Group::Placement, Group::Meta, Group::Update].iter().any(|kept| kept.as_str() == group)
 }
 
 /// How the fields differ, group by group.
@@ -272,6 +296,7 @@ mod tests {
             ("replicas", false),
             ("placement", false),
             ("meta", false),
+            ("update", false),
         ] {
             assert_eq!(replaces(group), expected, "{group}");
         }

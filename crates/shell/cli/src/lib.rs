@@ -112,6 +112,7 @@ fn online<F: Future<Output = Result<(), CliError>>>(command: F) -> Result<(), Cl
 
 fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
     use commands as c;
+    use commands::rollout::Say;
     match command {
         // These touch no peer, or are one.
         Command::Init(args) => c::init::run(&args, context),
@@ -132,6 +133,9 @@ fn dispatch(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Plan(args) => online(c::plan::run(&args, context)),
         Command::Scale(args) => online(c::scale::run(&args, context)),
         Command::Restart(args) => online(c::restart::run(&args, context)),
+        Command::Pause(args) => online(c::rollout::run(&args, Say::Pause, context)),
+        Command::Resume(args) => online(c::rollout::run(&args, Say::Resume, context)),
+        Command::Promote(args) => online(c::rollout::run(&args, Say::Promote, context)),
         Command::Delete(args) => online(c::delete::run(&args, context)),
         Command::History(args) => online(c::history::run(&args, context)),
         Command::Undo(args) => online(c::undo::run(&args, context)),

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::shapes::{
     Amounts, Authoring, ConflictRow, ConflictSide, DeploymentRow, Explain, ExplainNode, ExplainReplica,
     HistoryChange, HistoryRow, ImageRow, NodeRow, NodeSchedule, NodeState, PsRow, PsState, Removal, Status,
-    TokenRow, Unplaced, UserRow,
+    TokenRow, Unplaced, UpdateFailed, UserRow,
 };
 use document::event::{Author, Kind, Role, Schedule};
 use document::{Action, Scope};
 use membership::Liveness;
 use model::{Capacity, ContainerRecord, ContainerState, DocId, Mode, Name, NodeId, NodeRecord, ReplicaId};
-use node::Node;
+use node::{Desired, Node};
 use planner::Placement;
 
 fn amounts(capacity: Capacity) -> Amounts {
@@ -176,7 +176,8 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
             }
             Placement::Start { node: on }
             | Placement::Keep { node: on, .. }
-            | Placement::KeepOld { node: on, .. } => {
+            | Placement::KeepOld { node: on, .. }
+            | Placement::StopFirst { node: on, .. } => {
                 format!("to be started on {}", node.name_of(on))
             }
             Placement::Replace { new, .. } => format!("to be started on {}", node.name_of(new)),
@@ -274,9 +275,29 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 conflicts: view.conflicts.iter().map(|conflict| scope_name(&conflict.scope)).collect(),
                 invalid: view.deployment.as_ref().err().map(ToString::to_string),
                 unplaced: unplaced.collect(),
+                failed: desired.and_then(|desired| update_failed(node, desired)),
+                paused: desired.is_some_and(|desired| desired.deployment.update.paused),
             }
         })
         .collect()
+}
+
+fn update_failed(node: &Node, desired: &Desired) -> Option<UpdateFailed> {
+    if let Some(back) = &desired.rolled_back {
+        return Some(UpdateFailed {
+            revision: back.from_number,
+            back_to: Some(desired.number),
+            node: node.name_of(&back.node),
+            reason: back.reason.clone(),
+        });
+    }
+    let failed = desired.failed.as_ref()?;
+    Some(UpdateFailed {
+        revision: failed.revision_number,
+        back_to: None,
+        node: node.name_of(&failed.node),
+        reason: failed.reason.clone(),
+    })
 }
 
 fn scope_name(scope: &Scope) -> String {
@@ -460,6 +481,9 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                     },
                 );
                 (Some(*on), why)
+            }
+            Placement::StopFirst { node: on, .. } => {
+                (Some(*on), "is stopped there first, and then started in its new revision".to_owned())
             }
             Placement::KeepOld { node: on, .. } => {
                 (Some(*on), "runs an older revision there and waits for its turn".to_owned())

@@ -251,6 +251,8 @@ impl Cluster {
                 restarts: u32::MAX,
                 reason: Some("x".repeat(self.rng.random_range(0..2_000))),
                 confirms: vec![id],
+                ready: true,
+                proven: true,
                 yields_to: None,
             });
         }
@@ -265,6 +267,7 @@ impl Cluster {
             links: self.hosts.iter().map(|it| it.id).collect(),
             containers,
             declined: Vec::new(),
+            failed: Vec::new(),
             images: Vec::new(),
             heads: BTreeMap::from([(self.some_doc(), self.some_ids())]),
             event_version: u16::MAX,

@@ -118,6 +118,26 @@ pub(super) struct Deploy {
     pub(super) near: Vec<Text>,
     #[serde(default)]
     pub(super) apart: Vec<Text>,
+    pub(super) update: Option<Update>,
+}
+
+/// How a new template reaches the replicas; what is left out is as usual.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Update {
+    pub(super) surge: Option<u32>,
+    pub(super) unavailable: Option<u32>,
+    pub(super) min_healthy: Option<Text>,
+    pub(super) deadline: Option<Text>,
+    #[serde(default)]
+    pub(super) stop_on_failure: bool,
+    #[serde(default)]
+    pub(super) blue_green: bool,
+    pub(super) canary: Option<u32>,
+    /// The canaries are let through after so long.
+    pub(super) promote_after: Option<Text>,
+    #[serde(default)]
+    pub(super) paused: bool,
 }
 
 /// What is said of a node's work.
@@ -140,6 +160,7 @@ pub(super) struct Set {
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
     pub(super) env: Option<BTreeMap<String, String>>,
+    pub(super) update: Option<Update>,
 }
 
 #[derive(Debug, Deserialize)]

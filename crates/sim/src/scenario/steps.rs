@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use document::event::Schedule;
 use model::{
-    Affinity, Capacity, Class, EnvGroup, HOST, LabelKey, Mode, PlacementGroup, Priority, ReplicasGroup,
-    ResourcesGroup,
+    Affinity, Canary, Capacity, Class, EnvGroup, HOST, LabelKey, Mode, OnFailure, PlacementGroup, Priority,
+    ReplicasGroup, ResourcesGroup, Strategy, UpdateGroup,
 };
 
 use super::act::{Act, CrashLoop, Flap, Step};
@@ -203,6 +203,9 @@ impl Reader<'_> {
         spec.resources = resources(raw.cpu_m, raw.memory_mib);
         spec.env = EnvGroup { vars: raw.env.clone() };
         spec.placement = placement(raw)?;
+        if let Some(update) = &raw.update {
+            spec.update = update_of(update)?;
+        }
         if raw.global {
             spec.replicas.mode = Mode::Global;
         }
@@ -218,11 +221,33 @@ impl Reader<'_> {
         if let Some(vars) = &raw.env {
             groups.push(("env", json(&EnvGroup { vars: vars.clone() })));
         }
+        if let Some(update) = &raw.update {
+            groups.push(("update", json(&update_of(update)?)));
+        }
         if groups.is_empty() {
-            return fault(raw.name.span(), "nothing is set", "give `env`, `cpu_m` or `memory_mib`");
+            return fault(raw.name.span(), "nothing is set", "give `env`, `cpu_m`, `memory_mib` or `update`");
         }
         Ok(Act::Set(user(raw.by.as_ref())?, self.node(&raw.through)?, name(&raw.name)?, groups))
     }
+}
+
+fn update_of(raw: &raw::Update) -> Result<UpdateGroup, Fault> {
+    let usual = UpdateGroup::default();
+    let seconds = |text: &Option<Text>| -> Result<Option<u32>, Fault> {
+        let Some(text) = text else { return Ok(None) };
+        Ok(Some(u32::try_from(span_of(text)?.as_secs()).unwrap_or(u32::MAX)))
+    };
+    let promote_after_s = seconds(&raw.promote_after)?;
+    Ok(UpdateGroup {
+        surge: raw.surge.unwrap_or(usual.surge),
+        unavailable: raw.unavailable.unwrap_or(usual.unavailable),
+        min_healthy_s: seconds(&raw.min_healthy)?.unwrap_or(usual.min_healthy_s),
+        deadline_s: seconds(&raw.deadline)?.unwrap_or(usual.deadline_s),
+        on_failure: if raw.stop_on_failure { OnFailure::Stop } else { OnFailure::Rollback },
+        strategy: if raw.blue_green { Strategy::BlueGreen } else { Strategy::Rolling },
+        canary: raw.canary.map(|replicas| Canary { replicas, promote_after_s, promoted: None }),
+        paused: raw.paused,
+    })
 }
 
 /// Which nodes it is for.

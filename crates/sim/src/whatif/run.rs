@@ -176,7 +176,10 @@ fn placed_once(cluster: &Cluster, hosts: &[usize]) -> bool {
             true
         }
         Placement::Unplaced { .. } => true,
-        Placement::Start { .. } | Placement::Awaits { .. } | Placement::Replace { .. } => false,
+        Placement::Start { .. }
+        | Placement::Awaits { .. }
+        | Placement::StopFirst { .. }
+        | Placement::Replace { .. } => false,
     }) && kept == running
 }
 

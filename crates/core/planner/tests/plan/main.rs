@@ -4,4 +4,5 @@
 mod placement;
 mod properties;
 mod rules;
+mod updates;
 mod world;

@@ -158,6 +158,9 @@ fn season(it: &mut model::Deployment, flavour: u8) {
         7 => placement.near.push(beside("db", "zone")),
         8 => placement.apart.push(beside("api", "host")),
         9 => placement.apart.push(beside("job", "zone")),
+        12 => it.update.paused = true,
+        13 => (it.update.surge, it.update.unavailable) = (0, 2),
+        14 => it.update.canary = Some(model::Canary { replicas: 1, promote_after_s: None, promoted: None }),
         10 | 11 => (it.replicas.mode, it.replicas.count) = (model::Mode::Global, it.replicas.count.min(1)),
         _ => {}
     }
@@ -323,7 +326,9 @@ fn ordinals(world: &World, of: &model::Deployment) -> impl Iterator<Item = u32> 
 
 fn holder(placement: &Placement) -> Option<NodeId> {
     match placement {
-        Placement::Keep { node, .. } | Placement::KeepOld { node, .. } => Some(*node),
+        Placement::Keep { node, .. }
+        | Placement::KeepOld { node, .. }
+        | Placement::StopFirst { node, .. } => Some(*node),
         Placement::Replace { old, .. } => Some(old.0),
         Placement::Start { .. } | Placement::Awaits { .. } | Placement::Unplaced { .. } => None,
     }

@@ -148,10 +148,12 @@ fn an_update_replaces_one_replica_at_a_time_and_waits_until_it_is_healthy() {
     world.nodes.get_mut(on).unwrap().containers.last_mut().unwrap().healthy = Some(true);
     let plan = world.plan();
     assert!(matches!(at(&plan, &new, 0), Placement::Keep { node, .. } if node == on));
-    assert_eq!(turns(&plan), [1]);
+    assert!(turns(&plan).is_empty(), "one more than three runs as long as the old one does");
+    world.node(0).containers[0].state = ContainerState::Stopping;
+    assert_eq!(turns(&world.plan()), [1]);
     // A lower one that falls ill takes the turn away.
     world.nodes.get_mut(on).unwrap().containers.last_mut().unwrap().healthy = Some(false);
-    assert_eq!(turns(&world.plan()), [0]);
+    assert!(turns(&world.plan()).is_empty());
     assert!(matches!(at(&world.plan(), &new, 1), Placement::KeepOld { .. }));
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
         placement: PlacementGroup::default(),
         restart: RestartGroup::default(),
         meta: MetaGroup::default(),
+        update: model::UpdateGroup::default(),
     }
 }
 
@@ -143,6 +144,8 @@ impl World {
             resources: of.resources.as_capacity(),
             state: ContainerState::Running,
             healthy: Some(true),
+            ready: true,
+            proven: true,
             pid: None,
             started_ms: None,
             restarts: 0,
@@ -205,12 +208,18 @@ impl World {
                 }
                 Placement::Keep { .. }
                 | Placement::KeepOld { .. }
+                | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
                 | Placement::Unplaced { .. } => {}
             }
         }
         for node in self.nodes.values_mut() {
-            node.containers.retain(|it| !plan.yields.contains_key(&it.id));
+            node.containers.retain(|it| {
+                let stops = |placement: &Placement| {
+                    matches!(placement, Placement::StopFirst { container, .. } if *container == it.id)
+                };
+                !plan.yields.contains_key(&it.id) && !plan.placements.get(&it.replica).is_some_and(stops)
+            });
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod peer;
 pub(crate) mod plan;
 pub(crate) mod ps;
 pub(crate) mod restart;
+pub(crate) mod rollout;
 pub(crate) mod scale;
 pub(crate) mod schedule;
 pub(crate) mod schema;

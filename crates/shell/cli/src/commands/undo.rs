@@ -91,6 +91,7 @@ fn default_of(group: &str) -> Option<String> {
         Group::Placement => json(serde_json::to_value(model::PlacementGroup::default()).ok()?),
         Group::Restart => json(serde_json::to_value(model::RestartGroup::default()).ok()?),
         Group::Meta => json(serde_json::to_value(model::MetaGroup::default()).ok()?),
+        Group::Update => json(serde_json::to_value(model::UpdateGroup::default()).ok()?),
     }
 }
 
@@ -283,6 +284,8 @@ mod tests {
             conflicts: vec![],
             invalid: None,
             unplaced: vec![],
+            failed: None,
+            paused: false,
         }
     }
 

@@ -14,6 +14,7 @@ mod placement;
 mod read;
 pub mod schema;
 pub mod units;
+mod update;
 
 pub use files::{FILE_BYTES_MAX, Source, read_sources};
 pub use node::Place;

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use model::limits::{ARGS_MAX, ENV_MAX, LABELS_MAX, REPLICAS_MAX};
 use model::{
     Class, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name, Port,
-    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, UpdateGroup,
 };
 
 use super::node::{Node, Value, parse};
@@ -15,7 +15,7 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 20] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
     "name",
     "image",
     "mode",
@@ -36,6 +36,7 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 20] = [
     "spread",
     "near",
     "apart",
+    "update",
 ];
 /// The fields of `resources`.
 pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -43,7 +44,7 @@ pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 22] = [
+const HABITS: [(&str, &str); 26] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -63,6 +64,10 @@ const HABITS: [(&str, &str); 22] = [
     ("antiAffinity", "apart"),
     ("topologySpreadConstraints", "spread"),
     ("preferences", "prefer"),
+    ("rollout", "update"),
+    ("update_config", "update"),
+    ("maxSurge", "surge"),
+    ("maxUnavailable", "unavailable"),
     ("priorityClassName", "priority"),
     ("restartPolicy", "restart"),
     ("publish", "ports"),
@@ -451,6 +456,8 @@ impl Reader {
         let labels = fields.get("labels").map(|node| self.labels(node, "labels")).unwrap_or_default();
         let mode = self.mode(&fields);
         let placement = self.placement(&fields);
+        let update =
+            fields.get("update").map_or_else(|| Some(UpdateGroup::default()), |node| self.update(node));
         if self.problems.len() > before {
             return None;
         }
@@ -474,6 +481,7 @@ impl Reader {
             placement,
             restart: RestartGroup { policy: policy?, token: String::new() },
             meta: MetaGroup { labels },
+            update: update?,
         };
         self.validate(&deployment, node, &fields)?;
         Some(Spec { namespace: namespace.clone(), name, image, place: name_at, deployment })

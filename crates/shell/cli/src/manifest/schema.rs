@@ -83,6 +83,83 @@ pub(super) struct DeploymentForm {
     /// Deployments beside which it does not run, nor they beside it: `NAME`, or `NAME within LABEL`.
     #[schemars(default)]
     apart: Option<OneOrMore<String>>,
+    /// How a new template reaches the replicas.
+    #[schemars(default)]
+    update: Option<UpdateForm>,
+}
+
+/// How a new template reaches the replicas.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Update", rename_all = "kebab-case")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct UpdateForm {
+    /// So many containers more than replicas may run meanwhile.
+    #[schemars(default = "one", range(max = 10000))]
+    surge: u32,
+    /// So many replicas may be without a container that is well meanwhile.
+    #[schemars(default, range(max = 10000))]
+    unavailable: u32,
+    /// A new container counts once it was well for so long: `30s`.
+    #[schemars(default)]
+    min_healthy: Option<String>,
+    /// A new container that does not count after so long has failed; `10m` where not given.
+    #[schemars(default)]
+    deadline: Option<String>,
+    /// What happens then.
+    #[schemars(default)]
+    on_failure: Option<OnFailureForm>,
+    /// In which order replicas change.
+    #[schemars(default)]
+    strategy: Option<StrategyForm>,
+    /// The first so many change alone.
+    #[schemars(default)]
+    canary: Option<CanaryForm>,
+    /// Nothing changes until a person says so.
+    #[schemars(default)]
+    paused: bool,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "OnFailure", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum OnFailureForm {
+    /// All replicas go back to the template before.
+    Rollback,
+    /// What has changed stays as it is; nothing further changes.
+    Stop,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Strategy", rename_all = "kebab-case")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum StrategyForm {
+    /// Some at a time.
+    Rolling,
+    /// All new ones beside the old, which stop once all new ones are well.
+    BlueGreen,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "Canary")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum CanaryForm {
+    /// How many; the others follow when a person says so.
+    Count(#[schemars(range(min = 1, max = 10000))] u32),
+    /// Spelt out.
+    Long(CanaryFields),
+}
+
+/// Canaries.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "CanaryFields", rename_all = "kebab-case")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct CanaryFields {
+    /// How many.
+    #[schemars(default = "one", range(min = 1, max = 10000))]
+    replicas: u32,
+    /// The others follow when these were well for so long: `10m`; where not given, when a person says so.
+    #[schemars(default)]
+    promote_after: Option<String>,
 }
 
 #[derive(Debug, JsonSchema)]

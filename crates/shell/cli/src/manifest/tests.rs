@@ -113,6 +113,47 @@ deployments:
 }
 
 #[test]
+fn a_manifest_says_how_it_is_updated() {
+    let read_one =
+        |text: &str| read(&with(text)).unwrap()[0].with_digest(model::Digest::from_bytes([1; 32])).update;
+    let usual = model::UpdateGroup::default();
+    assert_eq!(read_one("restart: always"), usual);
+    let update = read_one(
+        "update: {surge: 0, unavailable: 2, min-healthy: 30s, deadline: 5m, on-failure: stop, strategy: blue-green, canary: 3, paused: true}",
+    );
+    assert_eq!((update.surge, update.unavailable, update.min_healthy_s, update.deadline_s), (0, 2, 30, 300));
+    assert_eq!((update.on_failure, update.strategy), (model::OnFailure::Stop, model::Strategy::BlueGreen));
+    assert_eq!(update.canary.map(|it| (it.replicas, it.promote_after_s)), Some((3, None)));
+    assert!(update.paused);
+    let canary = read_one("update: {canary: {replicas: 2, promote-after: 10m}}").canary.unwrap();
+    assert_eq!((canary.replicas, canary.promote_after_s), (2, Some(600)));
+}
+
+#[test]
+fn every_wrong_word_of_an_update_is_told_with_its_place_and_the_way_out() {
+    for (field, told) in [
+        (
+            "update: {surge: 0}",
+            "update.surge: 0 more and 0 less (`unavailable`) leave no way to change anything",
+        ),
+        ("update: {surge: -1}", "4:21: update.surge must be 0 to 10000, found -1"),
+        ("update: {surge: 1000000000}", "update.surge must be 0 to 10000, found 1000000000"),
+        ("update: {maxSurge: 1}", "unknown field `maxSurge` in update; did you mean `surge`?"),
+        ("update: {deadline: 1500ms}", "update.deadline must be whole seconds, 1s to 168h, found `1500ms`"),
+        (
+            "update: {min-healthy: 10m, deadline: 5m}",
+            "300 s are over before a container can have been well for 600 s",
+        ),
+        ("update: {on-failure: retry}", "update.on-failure cannot be `retry`"),
+        ("update: {canary: 0}", "update.canary must be 1 to 10000, found 0"),
+        ("update: {paused: later}", "update.paused must be true or false"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+}
+
+#[test]
 fn every_wrong_word_of_where_it_runs_is_told_with_its_place_and_the_way_out() {
     for (field, told) in [
         ("constraints: [\"disk\"]", "4:19: constraints[0]: `disk` is no condition: write `KEY = VALUE`"),
@@ -358,6 +399,8 @@ fn the_schema_and_the_reader_know_the_same_fields() {
         ("Resources", &read::RESOURCES_FIELDS[..]),
         ("PortFields", &read::PORT_FIELDS[..]),
         ("PreferenceFields", &placement::PREFERENCE_FIELDS[..]),
+        ("Update", &update::UPDATE_FIELDS[..]),
+        ("CanaryFields", &update::CANARY_FIELDS[..]),
     ] {
         let part = &schema["$defs"][name];
         assert_eq!(fields(part), known(list), "{name}");

@@ -317,6 +317,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         placement: model::PlacementGroup::default(),
         restart: model::RestartGroup::default(),
         meta: model::MetaGroup::default(),
+        update: model::UpdateGroup::default(),
     };
     DeploymentRow {
         namespace: "default".into(),
@@ -331,6 +332,8 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         conflicts: vec![],
         invalid: None,
         unplaced: vec![],
+        failed: None,
+        paused: false,
     }
 }
 
