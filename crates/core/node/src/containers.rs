@@ -107,6 +107,11 @@ impl Mine {
         matches!(self.phase, Phase::Starting | Phase::Running { .. } | Phase::Stopping)
     }
 
+    /// Whether it is all that it can become.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.ready && self.proven
+    }
+
     /// Whether it runs and is healthy.
     pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)

@@ -25,6 +25,7 @@ impl Node {
     /// The cluster document says something else of some node: a plan depends on it.
     pub(crate) fn schedule_changed(&mut self) {
         self.dirty = true;
+        self.own_ordinal = self.ordinals().get(&self.config.me).copied();
         let own = self.documents.roster().nodes.get(&self.config.me);
         let schedule = own.map(|own| own.schedule).unwrap_or_default();
         let asked = own.and_then(|own| own.deadline_s).filter(|_| schedule == Schedule::Drained);

@@ -266,10 +266,12 @@ impl Node {
                 continue;
             }
             let (confirms, go) = self.judge(mine);
-            let (yields_to, stops_first) = (self.yields_to(id), self.stops_first(mine));
+            let why_else = go.as_ref().map(|_| (self.yields_to(id), self.stops_first_by_plan(mine)));
             let Some(mine) = self.mine.get_mut(&id) else { continue };
-            mine.yields_to = yields_to.filter(|_| go.is_some());
-            mine.stopped_first = stops_first && go.is_some();
+            if let Some((yields_to, stops_first)) = why_else {
+                mine.yields_to = yields_to;
+                mine.stopped_first = stops_first;
+            }
             if mine.confirms != confirms {
                 mine.confirms = confirms;
                 self.changed = true;
@@ -313,7 +315,7 @@ impl Node {
         {
             return (Vec::new(), Some(why.to_owned()));
         }
-        if self.stops_first(mine) {
+        if self.stops_first(mine, desired) {
             return (Vec::new(), Some("stopped first: its next revision is started then".to_owned()));
         }
         self.judge_copies(mine, Some(desired))

@@ -248,8 +248,8 @@ impl Node {
         let healthy = self.config.timings.healthy;
         let after = |seconds: u32| since + healthy.max(Duration::from_secs(seconds.into()));
         let ready = (!mine.ready).then(|| after(update.map_or(0, |update| update.min_healthy_s)));
-        let proves = update.and_then(|update| update.proves_after_s()).filter(|_| !mine.proven);
-        (ready, proves.map(after))
+        let proves_s = update.map_or(0, |update| update.proves_after_s().unwrap_or(update.min_healthy_s));
+        (ready, (!mine.proven).then(|| after(proves_s)))
     }
 
     /// Containers that have been well for long enough, and those that never will be in time.
@@ -259,7 +259,7 @@ impl Node {
         let settled: Vec<(ContainerId, bool, bool)> = self
             .mine
             .values()
-            .filter(|mine| mine.is_healthy())
+            .filter(|mine| mine.is_healthy() && !mine.is_settled())
             .map(|mine| (mine.id, self.settles_at(mine)))
             .map(|(id, (ready, proven))| (id, has_come(ready), has_come(proven)))
             .filter(|(_, ready, proven)| *ready || *proven)
@@ -295,7 +295,8 @@ impl Node {
     /// When the next of those times comes.
     pub(crate) fn next_rollout_wake(&self) -> Option<(Time, &'static str)> {
         let waits = self.mine.values().filter(|mine| mine.is_claim());
-        let settles = waits.clone().filter(|mine| mine.is_healthy()).map(|mine| self.settles_at(mine));
+        let settles = waits.clone().filter(|mine| mine.is_healthy() && !mine.is_settled());
+        let settles = settles.map(|mine| self.settles_at(mine));
         let ready = settles.flat_map(|(ready, proven)| ready.into_iter().chain(proven));
         let ready = ready.map(|at| (at, "a container is ready"));
         let late = waits.filter(|mine| mine.is_new && !mine.was_ready);
@@ -304,7 +305,12 @@ impl Node {
     }
 
     /// Whether this container is to end before its next revision is started.
-    pub(crate) fn stops_first(&self, mine: &Mine) -> bool {
+    pub(crate) fn stops_first(&self, mine: &Mine, desired: &Desired) -> bool {
+        // Most deployments let none be missing: their replicas need not be looked for in the plan.
+        desired.deployment.update.unavailable > 0 && self.stops_first_by_plan(mine)
+    }
+
+    pub(crate) fn stops_first_by_plan(&self, mine: &Mine) -> bool {
         let placement = self.planner.last().placements.get(&mine.claim.replica);
         self.settled
             && matches!(placement, Some(Placement::StopFirst { container, .. }) if *container == mine.id)

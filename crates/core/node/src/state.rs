@@ -127,6 +127,8 @@ pub struct Node {
     pub(crate) stirs_at: Option<(Time, &'static str)>,
     /// Until then nothing makes room here, since others know of events that this node lacks.
     pub(crate) behind_until: Option<Time>,
+    /// This node's ordinal in deployments of mode `global`; none while it is no member.
+    pub(crate) own_ordinal: Option<u32>,
     /// Templates that are wanted and did not come up.
     pub(crate) failed: Vec<model::FailedRevision>,
     /// What is said of this node's own work.
@@ -237,6 +239,7 @@ impl Node {
             removed: false,
             told_roster: None,
             behind_until: None,
+            own_ordinal: None,
             failed: Vec::new(),
             schedule: Schedule::Normal,
             drain_deadline: None,

@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// The ordinal of each member in deployments of mode `global`.
-    fn ordinals(&self) -> BTreeMap<NodeId, u32> {
+    pub(crate) fn ordinals(&self) -> BTreeMap<NodeId, u32> {
         planner::ordinals(self.documents.roster().nodes.keys().copied())
     }
 
@@ -95,9 +95,7 @@ impl Node {
         match replicas.mode {
             Mode::Replicated => (ordinal >= replicas.count).then_some("scaled in"),
             Mode::Global if replicas.count == 0 => Some("scaled in"),
-            Mode::Global if self.ordinals().get(&self.config.me) != Some(&ordinal) => {
-                Some("it runs one on each node now")
-            }
+            Mode::Global if self.own_ordinal != Some(ordinal) => Some("it runs one on each node now"),
             Mode::Global => (!self.may_stay(&self.config.me, desired)).then_some("it is to run elsewhere"),
         }
     }

@@ -52,9 +52,13 @@ fn deployment_hash(key: &Key) -> u64 {
     fnv(fnv(hash, &[0]), key.incarnation.as_bytes())
 }
 
+pub(crate) fn node_hash(id: NodeId) -> u64 {
+    mix(fnv(FNV_START, id.as_bytes()))
+}
+
 /// What orders equal nodes for a replica, the greater first.
 pub(crate) fn tie_of(room: &Room<'_>, slot: Slot, index: usize, ordinal: u32) -> u64 {
-    tie(deployment_hash(room.slots.key(slot)), mix(fnv(FNV_START, room.places[index].id.as_bytes())), ordinal)
+    tie(deployment_hash(room.slots.key(slot)), room.places[index].hash, ordinal)
 }
 
 /// Bits of one count in [`Tier`].
@@ -94,8 +98,6 @@ pub(crate) struct Placing<'r, 'a> {
     has_declines: bool,
     /// By node: what it is worth; `None` where it cannot go.
     scores: Vec<Option<i64>>,
-    /// By node: the hash of its id.
-    hashes: Vec<u64>,
     crowd: Crowd,
     /// Why no node takes a replica that none declined; found once.
     reasons: Option<Reasons>,
@@ -163,11 +165,10 @@ impl Crowd {
 impl<'r, 'a> Placing<'r, 'a> {
     pub(crate) fn new(room: &'r mut Room<'a>, slot: Slot, spec: &'a Spec) -> Self {
         let scores = (0..room.places.len()).map(|it| worth(room, it, slot, spec)).collect();
-        let hashes = room.places.iter().map(|place| mix(fnv(FNV_START, place.id.as_bytes()))).collect();
         let hash = if room.ties_by_arrival { slot.arrival() } else { deployment_hash(room.slots.key(slot)) };
         let has_declines = room.has_declines(slot);
         let crowd = Crowd::new(room, slot, spec);
-        Self { room, slot, spec, hash, has_declines, scores, hashes, crowd, reasons: None }
+        Self { room, slot, spec, hash, has_declines, scores, crowd, reasons: None }
     }
 
     /// Gives one replica its place, or says for every node why it is none.
@@ -232,7 +233,7 @@ impl<'r, 'a> Placing<'r, 'a> {
             {
                 continue;
             }
-            let tie = tie(self.hash, self.hashes[index], need.ordinal);
+            let tie = tie(self.hash, self.room.places[index].hash, need.ordinal);
             // Places are in the order of node ids, so the later of two that are all equal wins.
             if best.is_none_or(|best| (best.0, best.1) != (tier, score) || tie >= best.2) {
                 best = Some((tier, score, tie, index));
@@ -295,7 +296,7 @@ mod tests {
             name: "web".parse().unwrap(),
             incarnation: model::EventId::from_bytes([1; 32]),
         };
-        let node = mix(fnv(FNV_START, &[2; 32]));
+        let node = node_hash(NodeId::from_bytes([2; 32]));
         assert_eq!(fnv(FNV_START, b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(tie(deployment_hash(&key), node, 0), 0x69bc_9db3_fdee_2f2c);
     }

@@ -8,6 +8,7 @@ use model::{
 };
 
 use crate::cache::{Awaited, Key, Node, Slot, Slots, Spec};
+use crate::place::node_hash;
 use crate::{RULES, Refusal, holds_capacity, is_claim};
 
 /// The whole, in the parts that shares are counted in.
@@ -97,6 +98,8 @@ pub(crate) struct Place<'a> {
     pub(crate) node: &'a Node,
     pub(crate) free: Capacity,
     holding: usize,
+    /// The hash of its id, for ties.
+    pub(crate) hash: u64,
     /// Who has which host port: the deployments, since replicas of one may share it.
     ports: BTreeMap<(Protocol, u16), BTreeSet<Slot>>,
     /// The deployments that run there, where any is minded.
@@ -136,6 +139,7 @@ impl<'a> Room<'a> {
             node,
             free: node.capacity.less(&node.held),
             holding: node.holding,
+            hash: node_hash(*id),
             ports: BTreeMap::new(),
             company: BTreeSet::new(),
             leaving: BTreeSet::new(),
