@@ -11,6 +11,7 @@ use model::{DocId, EventId, Group, Name, UpdateGroup};
 use crate::Context;
 use crate::args::{GuardArgs, Target, Wait};
 use crate::author::{Work, authoring, carry_out};
+use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::fields::{self, Groups};
 use crate::keys;
@@ -34,13 +35,14 @@ const PS_EVERY: u32 = 4;
 fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
     let group = Group::Update.as_str();
     let read = |json: &String| serde_json::from_str::<UpdateGroup>(json).ok();
-    let Some(now) = row.groups.get(group).and_then(read) else { return wanted };
+    let Some(text) = row.groups.get(group) else { return wanted };
+    let Some(now) = read(text) else { return wanted };
     let mut update = wanted.get(group).and_then(read).unwrap_or_default();
     if let (Some(canary), Some(before)) = (&mut update.canary, now.canary) {
         canary.promoted = before.promoted;
     }
-    let json = serde_json::to_string(&update).expect("a group is plain data");
-    wanted.insert(group.to_owned(), json);
+    let json = || serde_json::to_string(&update).expect("a group is plain data");
+    wanted.insert(group.to_owned(), if update == now { text.clone() } else { json() });
     wanted
 }
 
@@ -254,6 +256,9 @@ pub(crate) async fn carry(
         }
         for line in plan_lines(&rows) {
             out.say(line)?;
+        }
+        for doubt in doubts(client, &prepared).await? {
+            out.say(format!("warning: {doubt}"))?;
         }
         let question = format!(
             "Change {}?",

@@ -7,6 +7,7 @@ use crate::Context;
 use crate::args::GuardArgs;
 use crate::change::{Step, plan_lines};
 use crate::connect;
+use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::manifest::load;
 use crate::out::{Format, short};
@@ -54,6 +55,9 @@ pub(crate) async fn run(args: &PlanArgs, context: &Context) -> Result<(), CliErr
         }
     } else {
         out.answer(&answer, || plan_lines(&answer.deployments).join("\n"))?;
+    }
+    for doubt in doubts(&client, &planned.prepared).await? {
+        out.say(format!("warning: {doubt}"))?;
     }
     if !out.structured() {
         for (namespace, heads) in &answer.heads {

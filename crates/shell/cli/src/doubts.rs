@@ -1,0 +1,72 @@
+//! What a change asks for that nothing here answers to: labels that no node has, deployments that are not there.
+//!
+//! These are warnings: a node with the label may join, the other deployment may come.
+
+use std::collections::BTreeSet;
+
+use api::shapes::{DeploymentRow, NodeRow, NodeState};
+use api::{Client, routes};
+use model::{Group, HOST, PlacementGroup};
+
+use crate::change::{Prepared, Step};
+use crate::error::CliError;
+
+/// Letters that may differ between two words for one to be taken for the other.
+const NEAR_LETTERS: usize = 2;
+
+/// The known word that was perhaps meant.
+fn perhaps<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let distance = |it: &&str| strsim::damerau_levenshtein(word, it);
+    let nearest = known.into_iter().filter(|it| distance(it) <= NEAR_LETTERS).min_by_key(distance);
+    nearest.map(|it| format!("; is `{it}` meant?")).unwrap_or_default()
+}
+
+/// What is asked of where a deployment runs, where a step changes that.
+fn placement(step: &Step) -> Option<PlacementGroup> {
+    let group = Group::Placement.as_str();
+    let after = step.after.as_ref()?.get(group)?;
+    if step.before.get(group) == Some(after) {
+        return None;
+    }
+    serde_json::from_str(after).ok()
+}
+
+fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<String> {
+    let Some(placement) = placement(step) else { return Vec::new() };
+    let of = &step.target;
+    let keys: BTreeSet<&str> = nodes.iter().flat_map(|node| node.labels.keys().map(String::as_str)).collect();
+    let affinities = || placement.near.iter().chain(&placement.apart);
+    let asked = placement.labels.keys();
+    let asked = asked.chain(placement.require.iter().map(|it| &it.key));
+    let asked = asked.chain(placement.prefer.iter().map(|it| &it.when.key));
+    let asked = asked.chain(&placement.spread).chain(affinities().map(|it| &it.within));
+    let asked: BTreeSet<&str> = asked.map(model::LabelKey::as_str).filter(|key| *key != HOST).collect();
+    let mut doubts: Vec<String> = asked
+        .difference(&keys)
+        .map(|key| format!("{of}: no node has a label `{key}`{}", perhaps(key, keys.iter().copied())))
+        .collect();
+    let others: BTreeSet<&str> = affinities().map(|it| it.deployment.as_str()).collect();
+    let unknown = others.into_iter().filter(|other| !names.contains(other));
+    doubts.extend(unknown.map(|other| {
+        format!("{of}: there is no deployment `{other}`{}", perhaps(other, names.iter().copied()))
+    }));
+    doubts
+}
+
+/// A line for each thing that is asked for and not there.
+pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec<String>, CliError> {
+    if !prepared.iter().flat_map(|one| &one.steps).any(|step| placement(step).is_some()) {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<NodeRow> = client.get(routes::NODES).await?;
+    // Of a node that was not heard from yet no labels are known.
+    let nodes: Vec<&NodeRow> = rows.iter().filter(|row| row.state != NodeState::Removed).collect();
+    let mut lines = Vec::new();
+    for one in prepared {
+        let there = one.authoring.deployments.iter().map(|row: &DeploymentRow| row.name.as_str());
+        let names: BTreeSet<&str> =
+            there.chain(one.steps.iter().map(|step| step.target.name.as_str())).collect();
+        lines.extend(one.steps.iter().flat_map(|step| of_step(step, &nodes, &names)));
+    }
+    Ok(lines)
+}
