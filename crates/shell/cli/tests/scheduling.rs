@@ -130,6 +130,8 @@ fn a_version_that_was_taken_back_ends_apply_with_5_and_cannot_be_let_through() {
         web.groups.insert("update".into(), r#"{"canary":{"replicas":1}}"#.into());
         state.deployments = vec![web];
     });
+    let refused = peer.run(&["promote", "web"]);
+    assert!(refused.code == 1 && refused.stderr.contains("v2 of web did not come up on n2"), "{refused:?}");
     let file = peer
         .file("app.yaml", "deployments:\n  - {name: web, image: \"web:1\", replicas: 3, env: {A: \"1\"}}\n");
     let ended = peer.run(&["apply", "-y", "-f", file.to_str().unwrap()]);
@@ -140,8 +142,6 @@ fn a_version_that_was_taken_back_ends_apply_with_5_and_cannot_be_let_through() {
     );
     // Whoever only scales is not told of it.
     assert_eq!(peer.run(&["scale", "web=4"]).code, 0);
-    let refused = peer.run(&["promote", "web"]);
-    assert!(refused.code == 1 && refused.stderr.contains("v2 of web did not come up on n2"), "{refused:?}");
 }
 
 #[test]
