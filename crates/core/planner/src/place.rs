@@ -80,8 +80,12 @@ pub(crate) struct Score {
 }
 
 impl Score {
+    fn share(self) -> i64 {
+        i64::try_from(self.share_ppm).expect("a share is at most a million")
+    }
+
     fn total(self) -> i64 {
-        i64::try_from(self.share_ppm).expect("a share is at most a million").saturating_add(self.bonus_ppm)
+        self.share().saturating_add(self.bonus_ppm)
     }
 }
 
@@ -265,7 +269,9 @@ impl<'r, 'a> Placing<'r, 'a> {
 }
 
 fn worth(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> Option<i64> {
-    score(room, index, slot, spec).ok().map(Score::total)
+    let score = score(room, index, slot, spec).ok()?;
+    // Packed tightly, the less stays free the better.
+    Some(if room.tight { score.total() - 2 * score.share() } else { score.total() })
 }
 
 /// What a node is worth to one more replica, or why it cannot take it.

@@ -4,13 +4,13 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{Mode, NodeId, Priority, ReplicaId, Revision, Sabotage, Sabotages};
+use model::{ContainerId, Mode, NodeId, Priority, ReplicaId, Revision, Sabotage, Sabotages};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
 use crate::place::Placing;
 use crate::room::{Minds, Room};
 use crate::stance::{Stance, is_complete, stances};
-use crate::{Placement, Plan, View, Wanted};
+use crate::{Placement, Plan, Reasons, View, Wanted};
 
 /// Deployments that nobody wants or runs, and that are remembered all the same, before the planner
 /// starts from nothing: enough that it happens seldom, little enough that it costs no memory.
@@ -254,19 +254,44 @@ impl Planner {
         self.slots.find(replica).is_some_and(|slot| self.slots.get(slot).complete == Some(revision))
     }
 
-    /// Gives the replicas that need room their places, in canonical order.
+    /// Gives the replicas that need room their places.
+    ///
+    /// First in canonical order, each where most stays free: what comes later finds room everywhere. Where
+    /// something finds none that way, packed tightly as well, the largest first; the way that leaves less of
+    /// higher priority without a place counts.
     fn give_places(&mut self) {
-        self.plan.held_back.clear();
-        self.plan.yields.clear();
-        if self.hungry.is_empty() {
-            return;
+        let mut given = Given::default();
+        if !self.hungry.is_empty() {
+            given = self.give(false);
+            if given.without != Given::default().without {
+                let tight = self.give(true);
+                if tight.without < given.without {
+                    given = tight;
+                }
+            }
         }
+        for (replica, placement) in given.placements {
+            set(&mut self.plan.placements, &replica, placement);
+        }
+        self.plan.held_back = given.held_back;
+        self.plan.yields = given.yields;
+    }
+
+    fn give(&self, tight: bool) -> Given {
+        let mut given = Given::default();
         let mut room = Room::new(&self.nodes, &self.slots, self.rules, self.minds());
         room.ties_by_arrival = self.sabotage.has(Sabotage::TiesByArrival);
+        room.tight = tight;
+        let mut turns: Vec<(&Turn, Slot)> = self.hungry.iter().map(|(turn, slot)| (turn, *slot)).collect();
+        if tight {
+            let size =
+                |slot: Slot| self.slots.get(slot).spec.as_ref().map_or(0, |spec| room.size_ppm(&spec.asked));
+            turns.sort_by_cached_key(|((priority, _), slot)| (*priority, Reverse(size(*slot))));
+        }
         // What runs nowhere comes before what is only to be replaced.
         let passes =
-            [false, true].into_iter().flat_map(|replaces| self.hungry.iter().map(move |it| (replaces, it)));
-        for (replaces, ((_, key), slot)) in passes {
+            [false, true].into_iter().flat_map(|replaces| turns.iter().map(move |it| (replaces, it)));
+        for (replaces, ((priority, key), slot)) in passes {
             let state = self.slots.get(*slot);
             let mut needs = state.needs.iter().filter(|need| need.old.is_some() == replaces).peekable();
             if needs.peek().is_none() {
@@ -274,36 +299,35 @@ impl Planner {
             }
             let spec = state.spec.as_ref().expect("only what is wanted needs room");
             let mut placing = Placing::new(&mut room, *slot, spec);
-            let mut replica = key.replica(0);
             for need in needs {
-                replica.ordinal = need.ordinal;
-                if let Some((node, victims)) = placing.wait_on(need) {
-                    self.plan.yields.extend(victims.into_iter().map(|victim| (victim, replica.clone())));
-                    set(&mut self.plan.placements, &replica, Placement::Awaits { node });
-                    continue;
-                }
-                let placement = match (placing.place(need), need.old) {
-                    (Ok(node), None) => Placement::Start { node },
-                    (Ok(new), Some(old)) => Placement::Replace { old, new },
-                    (Err(reasons), None) => match placing.make_room(need) {
-                        Some((node, victims)) => {
-                            let made = victims.into_iter().map(|victim| (victim, replica.clone()));
-                            self.plan.yields.extend(made);
-                            Placement::Awaits { node }
-                        }
-                        None => Placement::Unplaced { reasons },
+                let replica = key.replica(need.ordinal);
+                let placement = match (placing.wait_on(need), need.old) {
+                    (Some(made), _) => given.awaits(&replica, made),
+                    (None, None) => match placing.place(need) {
+                        Ok(node) => Placement::Start { node },
+                        Err(reasons) => match placing.make_room(need) {
+                            Some(made) => given.awaits(&replica, made),
+                            None => Placement::Unplaced { reasons },
+                        },
                     },
-                    (Err(_), Some((node, container))) if need.may_stop_first => {
-                        Placement::StopFirst { node, container }
-                    }
-                    (Err(reasons), Some((node, container))) => {
-                        self.plan.held_back.insert(replica.clone(), reasons);
-                        Placement::KeepOld { node, container }
-                    }
+                    (None, Some(old)) => match placing.place(need) {
+                        Ok(new) => Placement::Replace { old, new },
+                        Err(_) if need.may_stop_first => {
+                            Placement::StopFirst { node: old.0, container: old.1 }
+                        }
+                        Err(reasons) => {
+                            given.held_back.insert(replica.clone(), reasons);
+                            Placement::KeepOld { node: old.0, container: old.1 }
+                        }
+                    },
                 };
-                set(&mut self.plan.placements, &replica, placement);
+                if let Placement::Awaits { .. } | Placement::Unplaced { .. } = placement {
+                    given.without[Priority::ALL.len() - 1 - priority.0 as usize] += 1;
+                }
+                given.placements.push((replica, placement));
             }
         }
+        given
     }
 
     /// What must be known of what runs where, for those that need room.
@@ -319,6 +343,23 @@ impl Planner {
             spec.is_some_and(|it| !it.placement.near.is_empty() || !it.placement.apart.is_empty())
         };
         self.wanted.values().any(minds)
+    }
+}
+
+/// Places as they would be given in one order.
+#[derive(Debug, Default)]
+struct Given {
+    placements: Vec<(ReplicaId, Placement)>,
+    held_back: BTreeMap<ReplicaId, Reasons>,
+    yields: BTreeMap<ContainerId, ReplicaId>,
+    /// How many that run nowhere have no place, or wait for one: of the highest priority first.
+    without: [usize; Priority::ALL.len()],
+}
+
+impl Given {
+    fn awaits(&mut self, replica: &ReplicaId, (node, victims): (NodeId, Vec<ContainerId>)) -> Placement {
+        self.yields.extend(victims.into_iter().map(|victim| (victim, replica.clone())));
+        Placement::Awaits { node }
     }
 }
 

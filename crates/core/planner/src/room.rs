@@ -127,6 +127,8 @@ pub(crate) struct Room<'a> {
     declines: Vec<(Slot, u32, usize, &'a str)>,
     /// Replicas that something is being stopped for, and on which node, by its index.
     awaited: BTreeMap<Awaited, usize>,
+    /// Whether nodes with little left come first.
+    pub(crate) tight: bool,
     /// With [`model::Sabotage::TiesByArrival`].
     pub(crate) ties_by_arrival: bool,
 }
@@ -155,6 +157,7 @@ impl<'a> Room<'a> {
             shy: Vec::new(),
             declines: Vec::new(),
             awaited: BTreeMap::new(),
+            tight: false,
             ties_by_arrival: false,
         };
         for (index, (_, node)) in nodes.iter().enumerate() {
@@ -204,6 +207,15 @@ impl<'a> Room<'a> {
     /// Where something is being stopped for that replica; the first such node by its id.
     pub(crate) fn awaited(&self, slot: Slot, ordinal: u32) -> Option<usize> {
         self.awaited.get(&Awaited { slot, ordinal }).copied()
+    }
+
+    /// The share of the largest node that something takes, of what is scarcest for it, in millionths.
+    pub(crate) fn size_ppm(&self, asked: &Capacity) -> u64 {
+        let most = |of: fn(&Capacity) -> u64| {
+            let largest = self.places.iter().map(|place| of(&place.node.capacity)).max().unwrap_or(0);
+            ppm(of(asked), largest)
+        };
+        most(|it| it.cpu_m).max(most(|it| it.memory_b)).max(most(|it| it.pids))
     }
 
     /// Whether any node declined any replica of it.
