@@ -89,6 +89,11 @@ impl Mine {
         matches!(self.phase, Phase::Starting | Phase::Running { .. } | Phase::Stopping)
     }
 
+    /// Whether what is left of it is being removed.
+    pub(crate) const fn is_removed(&self) -> bool {
+        matches!(self.phase, Phase::Removing)
+    }
+
     /// Whether it runs and is healthy.
     pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)
