@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use document::Documents;
 use model::{EventId, ImageRecord, NodeId};
-use node::{Boot, CommandId, Config, Exit, Found, Input, Node, Timings};
+use node::{Boot, CommandId, Config, Exit, Found, Input, Node};
 use rand::RngExt;
 
 use crate::author::{Author, Spec, image_digest};
@@ -68,7 +68,7 @@ impl Cluster {
             signer: it.signer.clone(),
             reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
-            timings: Timings::default(),
+            timings: settings.timings,
             sabotage: settings.sabotage,
         };
         let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };

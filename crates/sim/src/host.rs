@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, Time};
+use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, RestartPolicy, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
 
 use crate::hostile::Rogue;
@@ -53,6 +53,20 @@ pub struct Container {
     pub(crate) surplus: bool,
     /// How its program ended last.
     pub(crate) exit: Exit,
+}
+
+impl Container {
+    /// Whether its program ended so that its restart policy lets it be: by the kernel's word and the rules
+    /// alone.
+    pub(crate) fn has_ended_for_good(&self) -> bool {
+        let well = self.exit.code == Some(0) && !self.exit.oom;
+        let ran = self.starts > 0 && self.pid.is_none() && !self.starting && self.exit.lost.is_none();
+        ran && match self.claim.run.restart {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => well,
+            RestartPolicy::Never => true,
+        }
+    }
 }
 
 /// One machine.

@@ -206,7 +206,7 @@ impl Cluster {
     /// From now on, what is well must not lose its last copy as a duplicate, nor by an update:
     /// [`Cluster::lost_copies`] tells.
     pub fn guard_copies(&mut self) {
-        let healthy = node::Timings::default().healthy;
+        let healthy = self.settings.timings.healthy;
         let now = self.now;
         self.guarded_at = now;
         self.guarded = self

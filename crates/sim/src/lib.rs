@@ -7,6 +7,7 @@
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `memory`: what all peers are sent is read once.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
+//! - `bytes`: what peers send, in bytes, for those who ask.
 //! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
 //! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
 //! - `members`: machines that are let in while the cluster runs, and that are removed.
@@ -28,6 +29,7 @@
 #![forbid(unsafe_code)]
 
 mod author;
+mod bytes;
 mod check;
 mod doom;
 pub mod explore;
@@ -48,6 +50,7 @@ pub mod whatif;
 mod world;
 
 pub use author::{Author, Spec};
+pub use bytes::Bytes;
 pub use check::rules;
 pub use faults::User;
 pub use host::{Container, HostState, Machine};

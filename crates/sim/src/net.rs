@@ -207,6 +207,7 @@ impl Cluster {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let passes = self.passes(host, target);
+        self.sends(&message);
         let after = self.stream_takes(host, target, link, &message);
         let Some(wire) = self.wires.get_mut(&link) else { return };
         self.frames += 1;
@@ -239,7 +240,7 @@ impl Cluster {
     }
 
     /// What a message takes on the wire, as its frame.
-    fn bytes_of(message: &Message) -> u64 {
+    pub(crate) fn bytes_of(message: &Message) -> u64 {
         wire::encode(message).map_or(0, |frame| frame.len() as u64)
     }
 
@@ -277,6 +278,7 @@ impl Cluster {
     pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         self.datagrams += 1;
+        self.sends_datagram(bytes);
         let drawn = self.rng.random_range(0..1_000);
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);

@@ -94,6 +94,13 @@ impl Cluster {
         self.set_cuts(cuts);
     }
 
+    /// These machines reach only the one before and the one behind them, in this order; the others all.
+    pub fn line(&mut self, order: &[usize]) {
+        let names: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
+        self.tell(format!("{} reach their neighbours only", names.join(" - ")));
+        self.set_cuts(beyond_neighbours(order));
+    }
+
     /// Cuts these pairs and lets them pass again, each for `half`, until `span` is over. Begins with
     /// the cut, ends with everything passing.
     pub fn flap(&mut self, pairs: Vec<(usize, usize)>, half: Duration, span: Duration) {
@@ -130,4 +137,10 @@ impl Cluster {
             self.at(half, 0, Happening::Flips(which));
         }
     }
+}
+
+/// All pairs of a line but those of neighbours.
+pub(crate) fn beyond_neighbours(order: &[usize]) -> BTreeSet<(usize, usize)> {
+    let far = |at: usize| order.iter().skip(at + 2).map(move |other| (order[at], *other));
+    (0..order.len()).flat_map(far).flat_map(|(one, other)| [(one, other), (other, one)]).collect()
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use document::Documents;
 use document::event::NodeInfo;
 use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Sabotages, Time};
-use node::{CommandId, Effect, Input, Outcome, Seq};
+use node::{CommandId, Effect, Input, Outcome, Seq, Timings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use wire::Message;
 
 use crate::author::{Author, name};
+use crate::bytes::Bytes;
 use crate::check::Check;
 use crate::doom::Doom;
 use crate::host::{Host, Machine};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub sabotage: Sabotages,
     /// What the world does by itself.
     pub odds: Odds,
+    /// The timings of every peer.
+    pub timings: Timings,
 }
 
 impl Default for Settings {
@@ -71,6 +74,7 @@ impl Default for Settings {
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
             sabotage: Sabotages::NONE,
             odds: Odds::default(),
+            timings: Timings::default(),
         }
     }
 }
@@ -237,6 +241,8 @@ pub struct Cluster {
     pub events_sent: u64,
     /// Datagrams sent, those that were lost included.
     pub datagrams: u64,
+    /// What was sent in bytes, once somebody wants to know.
+    pub(crate) bytes: Option<Bytes>,
     /// Counts what changes what runs or what is known of events: what depends on these alone need not be
     /// looked at again before.
     pub(crate) changes: u64,
@@ -397,6 +403,7 @@ impl Cluster {
             frames: 0,
             events_sent: 0,
             datagrams: 0,
+            bytes: None,
             changes: 0,
             starts: BTreeMap::new(),
             dooms: Vec::new(),
@@ -583,9 +590,10 @@ impl Cluster {
             if self.hosts[host].busy.1 > INPUTS_PER_INSTANT_MAX {
                 return;
             }
+            let held = self.held_before(host, &input);
             let Some(node) = &mut self.hosts[host].node else { return };
             let effects = node.handle(now, wall_ms, input);
-            self.after_step(host, &effects);
+            self.after_step(host, &held);
             for effect in effects {
                 if self.dies_before(host, &effect) {
                     return;

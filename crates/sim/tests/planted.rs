@@ -3,7 +3,7 @@
 //! docs/planted-bugs.md has a row for each: the seed whose story finds it, and how many seeds that took.
 //! A run of this test takes each stored seed with its fault, which must fail, and without, which must hold.
 //! `PLANTED_SEARCH=2000` searches anew, up to so many seeds from each of several starts, and writes the
-//! page; `PLANTED=word` looks at one.
+//! page; `PLANTED=word,word` looks at some.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -194,13 +194,13 @@ PLANTED_SEARCH=2000 cargo test --release --workspace --features sim/sabotage --t
 
 #[test]
 fn every_planted_bug_is_found_by_its_seed() {
-    let one = variable("PLANTED");
+    let some = variable("PLANTED");
     let faults: Vec<Sabotage> = Sabotage::ALL
         .iter()
         .copied()
-        .filter(|fault| one.as_ref().is_none_or(|one| one == fault.word()))
+        .filter(|fault| some.as_ref().is_none_or(|some| some.split(',').any(|word| word == fault.word())))
         .collect();
-    assert!(!faults.is_empty(), "there is no fault {one:?}");
+    assert!(!faults.is_empty(), "there is no fault {some:?}");
     if let Some(most) = variable("PLANTED_SEARCH") {
         return search(&faults, most.parse().expect("PLANTED_SEARCH is a number of seeds"));
     }

@@ -10,7 +10,7 @@ use dev::skerry::ask;
 use dev::wait::chain;
 use model::{Capacity, ResourcesGroup, Time};
 use serde::de::DeserializeOwned;
-use sim::story::{Ending, Outside};
+use sim::story::{Ending, Outside, Shape};
 
 use super::lives::Life;
 use super::play::Play;
@@ -50,7 +50,7 @@ impl Play {
     pub(super) fn ends(&mut self, ending: &Ending) -> Result<Took> {
         let members: Vec<usize> = match ending {
             Ending::Calm => self.stage.hosts().collect(),
-            Ending::Core(core, _) => core.clone(),
+            Ending::Core(core, ..) => core.clone(),
         };
         self.heal(ending)?;
         self.judge.guard_copies(&self.stage, HEALTHY);
@@ -105,11 +105,18 @@ impl Play {
     /// The network of the ending, for good.
     fn heal(&mut self, ending: &Ending) -> Result<()> {
         self.calm()?;
-        let Ending::Core(core, outside) = ending else {
+        let Ending::Core(core, outside, shape) = ending else {
             return self.stage.set_cuts(BTreeSet::new());
         };
         let mut cuts = self.stage.cuts();
         cuts.retain(|(a, b)| !core.contains(a) && !core.contains(b));
+        if *shape == Shape::Line {
+            // Each reaches its neighbours alone.
+            for (n, a) in core.iter().copied().enumerate() {
+                cuts.extend(core.iter().skip(n + 2).flat_map(|b| [(a, *b), (*b, a)]));
+            }
+            self.stage.tell("the core is a line");
+        }
         let mut flaps = BTreeSet::new();
         for (host, how) in outside.iter().copied() {
             match how {

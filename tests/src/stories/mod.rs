@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use dev::Cluster;
-use sim::story::{Ending, Kind, Story};
+use sim::story::{Ending, Kind, Shape, Story};
 
 use crate::world::folder;
 use play::{Play, STOP};
@@ -187,11 +187,12 @@ pub fn play(seed: u64) -> Result<Told, Box<Failure>> {
 fn ending(ending: &Ending) -> String {
     match ending {
         Ending::Calm => "in the end all is healed".to_owned(),
-        Ending::Core(core, outside) => {
+        Ending::Core(core, outside, shape) => {
+            let between = if *shape == Shape::Line { "-" } else { ", " };
             let core: Vec<String> = core.iter().map(|host| format!("n{}", host + 1)).collect();
             let outside: Vec<String> =
                 outside.iter().map(|(host, how)| format!("n{} {how:?}", host + 1)).collect();
-            format!("in the end {} are healed; for good: {}", core.join(", "), outside.join(", "))
+            format!("in the end {} are healed; for good: {}", core.join(between), outside.join(", "))
         }
     }
 }

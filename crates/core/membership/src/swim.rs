@@ -71,6 +71,8 @@ struct Seen {
     changed_at: Time,
     /// When it was last heard after it was down.
     risen_at: Option<Time>,
+    /// Since when it has been up in this generation without having been called down.
+    up_since: Option<(u64, Time)>,
     /// What foca said of it last, if it has heard of it.
     told: Option<(Peer, u16)>,
 }
@@ -117,6 +119,8 @@ pub struct Membership {
     announces: BTreeMap<NodeId, Announce>,
     /// Members that we suspect ourselves, with the incarnation that is on trial.
     trials: BTreeMap<NodeId, (Peer, u16)>,
+    /// Members that others answer for.
+    answered_for: BTreeSet<NodeId>,
     gossip_at: Option<Time>,
     gossiped_at: Time,
     push_pull_at: Time,
@@ -155,6 +159,7 @@ impl Membership {
             incarnation: 0,
             announces: BTreeMap::new(),
             trials: BTreeMap::new(),
+            answered_for: BTreeSet::new(),
             gossip_at: None,
             gossiped_at: Time::ZERO,
             effects: Vec::new(),
@@ -191,12 +196,26 @@ impl Membership {
         let spread_nanos = u64::try_from(spread.as_nanos()).expect("some seconds fit");
         for id in self.roster.others() {
             if !self.seen.contains_key(id) {
-                let seen = Seen { liveness: Liveness::Down, changed_at: now, risen_at: None, told: None };
+                let seen = Seen {
+                    liveness: Liveness::Down,
+                    changed_at: now,
+                    risen_at: None,
+                    up_since: None,
+                    told: None,
+                };
                 self.seen.insert(*id, seen);
                 let at = now + Duration::from_nanos(self.rng.random_range(0..=spread_nanos));
                 self.announces.insert(*id, Announce { at, wait: self.settings.announce_first() });
             }
         }
+    }
+
+    /// Sets the members that others answer for: those that no packet from here would reach, and that are
+    /// linked to one that is heard, or to one who is, and so on. A probe of such a member counts as
+    /// answered; whoever is linked to it finds it dead and passes that on. Without this, members more than
+    /// two links apart suspect one another for ever, and now and then call the living dead.
+    pub fn answer_for(&mut self, members: BTreeSet<NodeId>) {
+        self.answered_for = members;
     }
 
     /// Takes a datagram from the member at the other end of a link (the link vouches for `from`). On
@@ -272,9 +291,13 @@ impl Membership {
             if let Timer::SendIndirectProbe { probed_id, .. } = &timer
                 && let Some(probe) = self.probe.filter(|probe| probe.target == *probed_id)
             {
-                // Mostly it was the packet that was lost, not the member: beside the others that
-                // foca asks, the member itself is asked again.
-                self.ping(probe.target, probe.number, vec![]);
+                if self.answered_for.contains(&probe.target.node) {
+                    self.take_as_answered(now, probe);
+                } else {
+                    // Mostly it was the packet that was lost, not the member: beside the others that
+                    // foca asks, the member itself is asked again.
+                    self.ping(probe.target, probe.number, vec![]);
+                }
             }
             self.foca_timer(now, timer, cause);
         }
@@ -361,6 +384,12 @@ impl Membership {
     /// When that was last changed; `None` of a stranger and of this node.
     pub fn changed_at(&self, node: &NodeId) -> Option<Time> {
         self.seen.get(node).map(|seen| seen.changed_at)
+    }
+
+    /// Since when a node that is up has been so, in the life in which its peer was started last: a suspicion
+    /// that it answered does not count. `None` of one that was down since, of a stranger and of this node.
+    pub fn up_since(&self, node: &NodeId) -> Option<Time> {
+        self.seen.get(node).and_then(|seen| seen.up_since).map(|(_, since)| since)
     }
 
     /// Every member but this node, with what is believed of it.
@@ -522,6 +551,10 @@ impl Membership {
             seen.changed_at = now;
             if was == Liveness::Down {
                 seen.risen_at = Some(now);
+                seen.up_since = None;
+            }
+            if is == Liveness::Up && seen.up_since.is_none_or(|(life, _)| life != peer.generation) {
+                seen.up_since = Some((peer.generation, now));
             }
             let reason = reason(peer, before.map(|(peer, _)| peer), was, is, cause);
             self.effects.push(Effect::Change { node: peer.node, now: is, reason });
@@ -543,6 +576,21 @@ impl Membership {
         {
             self.foca_timer(now, timer, Cause::Probe);
         }
+    }
+
+    /// Tells foca that a probe was answered, in the incarnation that is known: a suspicion ends, and whoever
+    /// has found the member dead is believed all the same.
+    fn take_as_answered(&mut self, now: Time, probe: Probe) {
+        let told = self.seen.get(&probe.target.node).and_then(|seen| seen.told);
+        let Some((src, src_incarnation)) = told.filter(|(peer, _)| *peer == probe.target) else { return };
+        let header =
+            Header { src, src_incarnation, dst: *self.foca.identity(), message: Message::Ack(probe.number) };
+        let packet = Packet { header, updates: Vec::new() };
+        let mut wishes = Wishes::default();
+        if let Err(error) = self.foca.handle_data(&packet.for_foca(), &mut wishes) {
+            self.fault("take a probe as answered", &error);
+        }
+        self.fulfil(now, wishes, true, Cause::News);
     }
 
     /// Whether a member was down until a moment ago: it was cut off, so what it says against others

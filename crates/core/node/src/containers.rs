@@ -112,6 +112,11 @@ impl Mine {
         self.ready && self.proven
     }
 
+    /// Whether what is left of it is being removed.
+    pub(crate) const fn is_removed(&self) -> bool {
+        matches!(self.phase, Phase::Removing)
+    }
+
     /// Whether it runs and is healthy.
     pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)

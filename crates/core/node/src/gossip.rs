@@ -8,6 +8,7 @@ use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
 use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time};
 use wire::Message;
 
+use crate::containers::Mine;
 use crate::io::Effect;
 use crate::links::{Link, PUSH_ALL_MAX};
 use crate::signed::sign_record;
@@ -60,7 +61,9 @@ impl Node {
             capacity: self.config.capacity,
             capacity_version: self.capacity_version,
             links: self.linked().collect(),
-            containers: self.mine.values().map(crate::containers::Mine::record).collect(),
+            // What is being removed stands for nothing any more: told as ended, it would pass for a job
+            // that has done its work.
+            containers: self.mine.values().filter(|mine| !mine.is_removed()).map(Mine::record).collect(),
             declined: self.declined.clone(),
             failed: self.failed.clone(),
             images: self.images.values().take(IMAGES_ANNOUNCED_MAX).cloned().collect(),

@@ -9,6 +9,7 @@
 //! - `links`: who is linked, redialled, believed alive.
 //! - `drain`: a node that is to be looked after.
 //! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
+//! - `finished`: what ended for good, beside others of its replica.
 //! - `gossip`: observed records, this node's own and the others'.
 //! - `signed`: who a record is of, whoever brings it.
 //! - `standing`: whose word counts, and whose work as running.
@@ -34,6 +35,7 @@
 mod containers;
 mod drain;
 mod farewell;
+mod finished;
 mod gossip;
 mod io;
 mod links;

@@ -17,8 +17,9 @@ use crate::state::Node;
 pub(crate) const PUSH_ALL_MAX: usize = 12;
 
 /// Links that something is pushed to in a larger cluster: the two that follow in the order of ids,
-/// which alone reach everybody in the end, and some at random, which reach most at once.
-const PUSH_LINKS: usize = 5;
+/// which alone reach everybody in the end, and some at random, which reach most at once. Each peer sends
+/// an event so often: with five, one of b bytes to N peers was more than 5 N b bytes.
+const PUSH_LINKS: usize = 4;
 
 /// Redialling every unreachable member of a roster up to this size as often as `Timings::redial`
 /// says; a larger one is redialled as much slower as it is larger.
@@ -82,6 +83,7 @@ impl Node {
         self.records.set_roster(&nodes);
         self.forgers.retain(|node, _| nodes.contains(node));
         let gone: Vec<NodeId> = self.links.keys().filter(|node| !others.contains(node)).copied().collect();
+        // Whoever stays among the links may speak on: see `tell_roster`.
         let gone = if self.has(Sabotage::RemovedAreServed) { Vec::new() } else { gone };
         for node in gone {
             // It is told why before the door closes, so that it stops its containers.
@@ -108,7 +110,10 @@ impl Node {
     /// Says who may speak from here on: members, and removed ones that are still being told so.
     pub(crate) fn tell_roster(&mut self) {
         let roster = self.documents.roster();
-        let nodes = roster.nodes.keys().chain(self.farewells.keys()).copied().collect();
+        let mut nodes: BTreeSet<NodeId> = roster.nodes.keys().chain(self.farewells.keys()).copied().collect();
+        if self.has(Sabotage::RemovedAreServed) {
+            nodes.extend(self.links.keys());
+        }
         let users = roster.users.keys().copied().collect();
         let former = roster.removed.keys().copied().collect();
         self.out.push(Effect::Roster { nodes, users, former });

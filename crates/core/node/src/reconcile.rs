@@ -327,6 +327,9 @@ impl Node {
         if self.has(Sabotage::NoDuplicateResolution) {
             return (Vec::new(), None);
         }
+        if let Some(why) = desired.and_then(|desired| self.is_left_over(mine, desired)) {
+            return (Vec::new(), Some(why));
+        }
         let replica = &mine.claim.replica;
         let me = self.config.me;
         let rank_of = |node: NodeId, record: &ContainerRecord| {
@@ -370,6 +373,8 @@ impl Node {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
                 go = Some(format!("{revision}: {} on {} stays", record.id, self.name_of(&node)));
+            } else if desired.is_some_and(|desired| self.makes_obsolete(mine, desired, node, &record)) {
+                go = Some(format!("no more to do: {} on {} has ended", record.id, self.name_of(&node)));
             }
         }
         if go.is_none() && desired.is_some_and(|desired| self.should_withdraw(mine, desired, own)) {
@@ -620,6 +625,7 @@ impl Node {
         mine.reason = Some(reason);
         if let Some(well) = end {
             mine.phase = Phase::Done { well };
+            self.capacity_changed();
         } else {
             let failures = mine.failures;
             mine.failures += 1;

@@ -7,7 +7,7 @@
 //!
 //! Invariant: what was looked at last is true, or `stirred` says that it may not be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use membership::Liveness;
@@ -79,6 +79,7 @@ impl Node {
         self.stirred = false;
         self.looked_at = Some(self.now);
         let (words, alive) = self.who_counts();
+        self.membership.answer_for(self.answered_for(&words));
         if words != self.words {
             self.words = words;
             self.dirty = true;
@@ -92,9 +93,34 @@ impl Node {
         self.stirs_at = word.into_iter().chain(grace).min();
     }
 
+    /// Members that are not linked, and whom others answer for: from link to link, each told of by one whose
+    /// word counts and who is reached in the same way, there is a path to them. So no two that are cut off
+    /// together answer for each other.
+    fn answered_for(&self, words: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let unlinked = self.links.iter().filter(|(_, link)| !link.is_up()).map(|(node, _)| *node);
+        let mut left: BTreeSet<NodeId> =
+            unlinked.filter(|node| self.membership.liveness(node) != Liveness::Down).collect();
+        let mut answered = BTreeSet::new();
+        let mut reached: VecDeque<NodeId> = self.linked().filter(|node| words.contains(node)).collect();
+        // Mostly there is nobody left, or the first word tells of all that are.
+        while let Some(by) = reached.pop_front()
+            && !left.is_empty()
+        {
+            let Some(record) = self.records.get(&by) else { continue };
+            for of in record.links.iter().filter(|of| left.remove(of)) {
+                answered.insert(*of);
+                if words.contains(of) {
+                    reached.push_back(*of);
+                }
+            }
+        }
+        answered
+    }
+
     /// Whether the record that is held of another node is what it says now, and not what it said before
     /// it lost power or was cut off: it is up, and on the present link it has named no later one. Of a
-    /// node that is reached through others alone, news that it lives outrun its record for a moment.
+    /// node that is reached through others alone, news that it lives outrun its record for a moment. That it
+    /// was suspected and answered is no such news: the far end of a line is suspected all the time.
     pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
         let (Some(link), Some(record)) = (self.links.get(node), self.records.get(node)) else { return false };
         if self.has(Sabotage::OldWordCounts) {
@@ -107,7 +133,7 @@ impl Node {
             let named = link.held.as_ref().and_then(|held| held.get(node));
             return named.is_some_and(|version| record.version >= *version);
         }
-        self.membership.changed_at(node).is_some_and(|at| self.now.since(at) >= RELAYED)
+        self.membership.up_since(node).is_some_and(|at| self.now.since(at) >= RELAYED)
     }
 
     /// When the word of the next node that is up and not linked will count.
@@ -115,7 +141,7 @@ impl Node {
         self.links
             .iter()
             .filter(|(node, link)| !link.is_up() && self.membership.liveness(node) == Liveness::Up)
-            .filter_map(|(node, _)| self.membership.changed_at(node))
+            .filter_map(|(node, _)| self.membership.up_since(node))
             .map(|at| at + RELAYED)
             .filter(|at| *at > self.now)
             .min()

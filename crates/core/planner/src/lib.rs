@@ -40,6 +40,7 @@ pub use plan::{Placement, Plan, Reasons, Refusal};
 pub use planner::{Planner, plan};
 pub use rank::{Rank, holds_capacity, is_claim, rank, winner};
 pub use room::share_ppm;
+pub use stance::is_done;
 pub use view::{NodeView, View, Wanted, ordinals};
 
 /// The number of the rules that this release plans by. A view that asks for others gets a plan that

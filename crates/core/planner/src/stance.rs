@@ -21,7 +21,7 @@ pub(crate) enum Stance {
 
 /// Whether a container that ended did so for good, and its replica with it: such a replica is done,
 /// and is not started elsewhere. One that its policy starts again is a claim only once it says so.
-fn is_done(state: ContainerState, policy: RestartPolicy) -> bool {
+pub const fn is_done(state: ContainerState, policy: RestartPolicy) -> bool {
     match (state, policy) {
         (ContainerState::Exited, RestartPolicy::Never | RestartPolicy::OnFailure)
         | (ContainerState::Failed, RestartPolicy::Never) => true,

@@ -98,7 +98,7 @@ impl Check {
         self.repeats.remove(&host);
     }
 
-    fn looks(&mut self, check: &'static str) {
+    pub(crate) fn looks(&mut self, check: &'static str) {
         *self.looked.entry(check).or_insert(0) += 1;
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{ContainerId, EventId, ReplicaId};
-use node::{Claim, Effect, Phase, Reader as _};
+use model::{ContainerId, EventId, NodeId, RecordVersion, ReplicaId};
+use node::{Claim, Effect, Input, Phase, Reader as _};
 use wire::Message;
 
 use super::{Booted, Made};
-use crate::host::HostState;
+use crate::host::{Container, HostState};
 use crate::world::Cluster;
 
 /// For so long after a copy was lost to a fault the word of it may still be about: it can let another
@@ -21,8 +21,24 @@ impl Cluster {
         self.check.disturbed = self.now;
     }
 
-    /// Behind each input: S14.
-    pub(crate) fn after_step(&mut self, host: usize, _effects: &[Effect]) {
+    /// In front of an input that brings records: the versions of those that are held.
+    pub(crate) fn held_before(&self, host: usize, input: &Input) -> Vec<(NodeId, RecordVersion)> {
+        let brings = matches!(input, Input::Received { message: Message::Records { .. }, .. });
+        let node = self.hosts[host].node.as_ref().filter(|_| brings && self.check.thorough);
+        node.map(|node| node.records().digest()).unwrap_or_default()
+    }
+
+    /// Behind each input: S14, of what a peer says of itself and of what it holds of others.
+    pub(crate) fn after_step(&mut self, host: usize, held: &[(NodeId, RecordVersion)]) {
+        let it = &self.hosts[host];
+        if let Some(node) = &it.node {
+            let now = |of: &NodeId| node.records().get(of).map(|record| record.version);
+            let back = held.iter().find(|(of, version)| now(of).is_some_and(|now| now < *version));
+            if let Some((of, version)) = back.copied() {
+                let (now, of) = (now(&of), self.name_of_node(&of));
+                self.violation(&format!("S14: n{} holds {now:?} of {of} after {version:?}", host + 1));
+            }
+        }
         let it = &self.hosts[host];
         let Some(version) =
             it.node.as_ref().and_then(|node| node.records().get(&it.id)).map(|record| record.version)
@@ -111,8 +127,17 @@ impl Cluster {
         }
     }
 
-    /// S2: one container id is one container. S5: nothing of what is deleted here is started here.
+    fn name_of_node(&self, id: &NodeId) -> String {
+        self.index.get(id).map_or_else(|| id.short(), |host| format!("n{}", host + 1))
+    }
+
+    /// S2: one container id is one container. S5: nothing of what is deleted here is started here. L8: what
+    /// ended for good by its policy is not started again.
     fn may_start(&mut self, host: usize, container: ContainerId, claim: &Claim) {
+        if self.hosts[host].kernel.get(&container).is_some_and(Container::has_ended_for_good) {
+            let name = self.name_of_container(container);
+            self.violation(&format!("L8: n{} starts {name} again, which ended for good", host + 1));
+        }
         let made = Made { host, replica: claim.replica.clone(), revision: claim.revision };
         let known = self.check.made.entry(container).or_insert_with(|| made.clone());
         if *known != made && !self.check.repeats.contains(&host) {
@@ -158,10 +183,10 @@ impl Cluster {
         if !surplus || removed {
             return self.excuse(replica);
         }
+        // One that has ended for good stands for its replica: there is nothing more to run.
+        let stands = |it: &Container| !it.stop_asked && (it.pid.is_some() || it.has_ended_for_good());
         let stays = self.hosts.iter().filter(|it| it.state != HostState::PowerOff).any(|it| {
-            it.kernel.iter().any(|(id, it)| {
-                *id != container && it.claim.replica == replica && it.pid.is_some() && !it.stop_asked
-            })
+            it.kernel.iter().any(|(id, it)| *id != container && it.claim.replica == replica && stands(it))
         });
         let excused = self.check.excused.get(&replica).is_some_and(|at| self.now.since(*at) < EXCUSED_FOR);
         self.check.looks("S8");
@@ -197,6 +222,12 @@ impl Cluster {
         // S14: what was on disk is known.
         let forgotten = it.on_disk.iter().find(|id| !node.documents().contains(**id)).copied();
         let life = it.life;
+        // What was being stopped when the peer died is taken for one that runs: it is left out.
+        let leaving = it.kernel.values().filter(|container| container.pid.is_some() && container.stop_asked);
+        let leaving: Vec<ReplicaId> = leaving.map(|container| container.claim.replica.clone()).collect();
+        for replica in leaving {
+            self.excuse(replica);
+        }
         for id in lost {
             let name = self.name_of_container(id);
             self.violation(&format!("L7: n{} does not take over {name}", host + 1));
@@ -205,7 +236,7 @@ impl Cluster {
             self.violation(&format!("S14: n{} does not know {}, which is on its disk", host + 1, id.short()));
         }
         if self.check.thorough {
-            let at = self.now + node::Timings::default().alone;
+            let at = self.now + self.settings.timings.alone;
             self.check.boots.push(Booted { at, host, life, containers: waits });
         }
         self.check.looks("L7");

@@ -107,6 +107,21 @@ fn a_record_version_that_goes_back_is_seen() {
     cluster.check.versions.insert(0, RecordVersion { generation: 9, count: 1 });
     cluster.after_step(0, &[]);
     saw(&cluster, "S14");
+    let mut cluster = at_rest();
+    let later = RecordVersion { generation: 9, count: 1 };
+    cluster.after_step(0, &[(cluster.id(1), later)]);
+    saw(&cluster, "S14");
+}
+
+#[test]
+fn a_start_of_what_ended_for_good_is_seen() {
+    let mut cluster = at_rest();
+    let (id, claim) = one_of(&cluster, 0);
+    let entry = cluster.hosts[0].kernel.get_mut(&id).expect("it runs");
+    entry.claim.run.restart = model::RestartPolicy::Never;
+    cluster.crash_container(0, id, 0);
+    cluster.before_effect(0, &Effect::Start { container: id, claim: Box::new(claim) });
+    saw(&cluster, "L8");
 }
 
 #[test]

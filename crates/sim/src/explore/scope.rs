@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use node::Timings;
+
 use crate::author::Spec;
 use crate::host::HostState;
 use crate::world::{Cluster, Settings};
@@ -83,25 +85,46 @@ impl Scope {
                 &[Act::Apply(0, 1)],
                 &[Act::Cut(0), Act::Delete(0), Act::Apply(0, 2), Act::Scale(1, 3), Act::Heal],
             ),
+            scope(
+                "four events, a cut and a crash",
+                3,
+                &[Act::Apply(0, 2)],
+                &[
+                    Act::Change(1, 1),
+                    Act::Cut(0),
+                    Act::Scale(0, 3),
+                    Act::Change(1, 2),
+                    Act::PowerOff(1),
+                    Act::Heal,
+                    Act::Start(1),
+                    Act::Delete(2),
+                ],
+            ),
         ]
     }
 
-    /// The world at the beginning of the search: up, level, and quiet.
+    /// The world at the beginning of the search: up, level, and quiet. Each run begins here, so that it
+    /// costs as little time as it can: programs are well at once.
     pub(super) fn begin(&self) -> Cluster {
         let millisecond = Duration::from_millis(1);
+        let timings = Timings { healthy: millisecond * 10, ..Timings::default() };
         let settings = Settings {
             latency: (millisecond, millisecond),
             sync: millisecond,
             start: millisecond,
             stop: (millisecond, millisecond),
+            timings,
             ..Settings::default()
         };
         let mut cluster = Cluster::new(1, self.nodes, settings);
-        cluster.run_for(Duration::from_millis(800));
+        cluster.thorough(false);
+        let all: Vec<usize> = (0..self.nodes).collect();
+        cluster.run_until(Duration::from_secs(5), |cluster| cluster.agreed(&all) && cluster.all_up(&all));
         for act in &self.before {
             take(&mut cluster, *act);
         }
-        cluster.run_for(Duration::from_millis(1_500));
+        cluster.run_for(millisecond * 150);
+        cluster.thorough(true);
         cluster
     }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use sha2::{Digest as _, Sha256};
 
 use super::scope::{Scope, take};
-use crate::story::{Ending, ends};
-use crate::world::{Cluster, Happening};
+use crate::story::comes_to_rest;
+use crate::world::{Cluster, Happening, seed32};
 
 /// What is due within this comes in any order.
 const WINDOW: Duration = Duration::from_millis(3);
@@ -16,8 +19,8 @@ const WINDOW: Duration = Duration::from_millis(3);
 /// Without a choice for so long the scope is over: what is under way then is heartbeats.
 const OVER: Duration = Duration::from_millis(400);
 
-/// For so long nothing may happen at the end of a run.
-const QUIET: Duration = Duration::from_secs(1);
+/// For so long nothing may happen at the end of a run: as long as any program takes to be well there.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,94 +35,105 @@ pub struct Explored {
     pub complete: bool,
 }
 
-/// One point of a run.
-#[derive(Clone, Copy, Debug)]
-struct Choice {
-    taken: usize,
-    of: usize,
-}
-
-/// Tries the orders of a scope: at most `runs` of them, with at most `depth` choices in each.
+/// Tries the orders of a scope: at most `runs` of them, with at most `depth` choices in each. Where there
+/// are more, those that are tried are spread over all of them, alike in each search.
 ///
 /// # Errors
 /// The first end that does not hold, with the choices that lead to it and the trace.
 pub fn explore(scope: &Scope, depth: usize, runs: usize) -> Result<Explored, String> {
     let mut found = Explored::default();
-    let mut seen: BTreeSet<[u8; 32]> = BTreeSet::new();
-    let mut path: Vec<Choice> = Vec::new();
+    let mut search = Search {
+        scope,
+        depth,
+        seen: BTreeSet::new(),
+        untried: vec![Vec::new()],
+        dice: ChaCha8Rng::from_seed(seed32(0, 0xe8, 0)),
+    };
     for _ in 0..runs {
-        let known = path.len();
+        let Some(begin) = search.next() else { break };
         let mut cluster = scope.begin();
-        if follow(scope, &mut cluster, &mut path, known, depth, &mut seen) {
+        let (choices, is_end) = search.follow(&mut cluster, begin);
+        if is_end {
             found.ends += 1;
-            if let Err(why) = ends(&mut cluster, &Ending::Calm, QUIET) {
-                let choices: Vec<usize> = path.iter().map(|choice| choice.taken).collect();
+            if let Err(why) = comes_to_rest(&mut cluster, QUIET) {
                 let trace = cluster.trace().join("\n");
                 return Err(format!("{}: {why}\nchoices {choices:?}\n{trace}", scope.name));
             }
         } else {
             found.pruned += 1;
         }
-        found.states = seen.len();
-        // The last point with an order that was not tried.
-        while path.last().is_some_and(|choice| choice.taken + 1 >= choice.of) {
-            path.pop();
-        }
-        let Some(choice) = path.last_mut() else {
-            found.complete = true;
-            break;
-        };
-        choice.taken += 1;
     }
+    found.states = search.seen.len();
+    found.complete = search.untried.is_empty();
     Ok(found)
 }
 
-/// One run; whether it came to its end, and not to a state that was known.
-fn follow(
-    scope: &Scope,
-    cluster: &mut Cluster,
-    path: &mut Vec<Choice>,
-    known: usize,
+/// The choices of a run, from its beginning.
+type Path = Vec<u8>;
+
+struct Search<'a> {
+    scope: &'a Scope,
     depth: usize,
-    seen: &mut BTreeSet<[u8; 32]>,
-) -> bool {
-    let mut acts = scope.acts.iter();
-    let mut at = 0;
-    let mut last = cluster.now();
-    while at < depth {
-        let due = cluster.due(WINDOW);
-        let act = usize::from(acts.len() > 0);
-        let of = due.len() + act;
-        if acts.len() == 0 && (of == 0 || cluster.now().since(last) > OVER) {
-            break;
-        }
-        if of < 2 && act == 0 {
-            cluster.run_for(WINDOW);
-            continue;
-        }
-        if at >= path.len() {
-            path.push(Choice { taken: 0, of });
-        }
-        // The choice that leads to a known state is taken back by the caller.
-        if at + 1 >= known && !seen.insert(state(cluster, acts.len())) && at >= known {
-            path.truncate(at);
-            return false;
-        }
-        let choice = path[at].taken;
-        at += 1;
-        last = cluster.now();
-        if choice < act {
-            if let Some(act) = acts.next() {
-                take(cluster, *act);
+    seen: BTreeSet<[u8; 32]>,
+    /// Beginnings that nobody has followed yet: their last choice is new, all before it are known.
+    untried: Vec<Path>,
+    dice: ChaCha8Rng,
+}
+
+impl Search<'_> {
+    /// A beginning to be followed; any of them, so that the early choices are varied as well as the late.
+    fn next(&mut self) -> Option<Path> {
+        let count = self.untried.len();
+        (count > 0).then(|| self.untried.swap_remove(self.dice.random_range(0..count)))
+    }
+
+    /// One run; its choices, and whether it came to its end and not to a state that was known. What it
+    /// could have chosen otherwise on its way is left for later runs.
+    fn follow(&mut self, cluster: &mut Cluster, begin: Path) -> (Path, bool) {
+        let mut acts = self.scope.acts.iter();
+        let mut path: Path = Vec::new();
+        let mut last = cluster.now();
+        while path.len() < self.depth {
+            let due = cluster.due(WINDOW);
+            let act = usize::from(acts.len() > 0);
+            let of = (due.len() + act).min(usize::from(u8::MAX));
+            if acts.len() == 0 && (of == 0 || cluster.now().since(last) > OVER) {
+                break;
             }
-        } else {
-            cluster.takes(due[choice - act]);
+            if of < 2 && act == 0 {
+                cluster.run_for(WINDOW);
+                continue;
+            }
+            let choice = if let Some(known) = begin.get(path.len()) {
+                *known
+            } else {
+                if !self.seen.insert(state(cluster, acts.len())) {
+                    return (path, false);
+                }
+                let choices = u8::try_from(of).unwrap_or(u8::MAX);
+                let drawn = self.dice.random_range(0..choices);
+                for other in (0..choices).filter(|other| *other != drawn) {
+                    self.untried.push(path.iter().copied().chain([other]).collect());
+                }
+                drawn
+            };
+            path.push(choice);
+            last = cluster.now();
+            let choice = usize::from(choice);
+            if choice < act {
+                if let Some(act) = acts.next() {
+                    take(cluster, *act);
+                }
+            } else if let Some(due) = due.get(choice - act) {
+                cluster.takes(*due);
+            }
         }
+        for act in acts {
+            take(cluster, *act);
+        }
+        let is_new = self.seen.insert(state(cluster, 0));
+        (path, is_new)
     }
-    for act in acts {
-        take(cluster, *act);
-    }
-    seen.insert(state(cluster, 0))
 }
 
 /// All that decides what can happen from here on.

@@ -57,6 +57,8 @@ pub enum Action {
     DiskFull(usize, bool),
     /// A program ends by itself; which of those that run is drawn from this number.
     Crash(u64),
+    /// A program ends by itself, well.
+    Finish(u64),
     /// The kernel kills one for want of memory.
     Oom(u64),
     /// A user takes back the last change of a deployment.

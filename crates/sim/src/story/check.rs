@@ -8,10 +8,10 @@ use membership::Liveness;
 use model::{Deployment, Mode, NodeId, ReplicaId};
 use planner::Placement;
 
-use super::draw::{Ending, Outside};
+use super::draw::{Ending, Outside, Shape};
 use super::take::start;
 use crate::trouble::Clock;
-use crate::weather::Odds;
+use crate::weather::{Odds, beyond_neighbours};
 use crate::world::Cluster;
 
 /// From calm to equal documents everywhere: links are redialled, heads exchanged. A peer whose disk was
@@ -63,7 +63,7 @@ pub struct Took {
 pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> Result<Took, String> {
     let machines: Vec<usize> = match ending {
         Ending::Calm => (0..cluster.len()).collect(),
-        Ending::Core(core, _) => core.clone(),
+        Ending::Core(core, ..) => core.clone(),
     };
     heal(cluster, ending);
     for host in &machines {
@@ -76,6 +76,8 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
             start(cluster, *host);
         }
     }
+    let slack = cluster.settings.slack();
+    is_heard_with_an_old_disk(cluster, slack)?;
     // Rogues, and whoever lives a second time on an old disk, are removed by people.
     let rogues = (0..cluster.len()).filter(|host| cluster.hosts[*host].rogue.is_some());
     let bad: BTreeSet<usize> = rogues.chain(cluster.check.repeating()).collect();
@@ -90,8 +92,12 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     let names: Vec<String> = machines.iter().map(|host| format!("n{}", host + 1)).collect();
     cluster.tell(format!("calm for {}", names.join(", ")));
 
-    let slack = cluster.settings.slack();
-    let more = slack + if *ending == Ending::Calm { Duration::ZERO } else { WITHOUT_THE_REST };
+    let mut more = slack + if *ending == Ending::Calm { Duration::ZERO } else { WITHOUT_THE_REST };
+    let is_line = matches!(ending, Ending::Core(_, _, Shape::Line));
+    if is_line {
+        // What one machine says is heard by the next, written there, and only then passed on.
+        more += slack * u32::try_from(machines.len()).unwrap_or(u32::MAX);
+    }
     let sure: Vec<usize> = machines
         .iter()
         .copied()
@@ -130,15 +136,17 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         .ok_or_else(|| format!("stuck: documents of members differ {:?} after calm", LEVEL_WITHIN + more))?;
     let level = cluster.now().since(begin);
     cluster
-        .run_until(AGREED_WITHIN + more, |cluster| cluster.agreed(&members) && cluster.all_up(&members))
+        .run_until(AGREED_WITHIN + more, |cluster| {
+            cluster.agreed(&members) && in_reach(cluster, &members, is_line)
+        })
         .ok_or_else(|| {
-        format!(
-            "stuck: plans differ {:?} after documents were level: {}",
-            AGREED_WITHIN + more,
-            plans(cluster)
-        )
-    })?;
-    if let Ending::Core(core, _) = ending {
+            format!(
+                "stuck: plans differ {:?} after documents were level: {}",
+                AGREED_WITHIN + more,
+                plans(cluster)
+            )
+        })?;
+    if let Ending::Core(core, ..) = ending {
         let given_up = |cluster: &Cluster| {
             let strangers = || (0..cluster.len()).filter(|host| !core.contains(host));
             let down = |host: usize, of: usize| {
@@ -162,6 +170,7 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
             format!("S18: n{} was removed and does not know it {within:?} after plans were equal", host + 1)
         })?;
     }
+    no_session_with(cluster, &members, &out, AGREED_WITHIN + more)?;
     let step = Duration::from_millis(100);
     while let Err(why) = at_rest(cluster, &members, &out) {
         if cluster.now().since(begin) > AT_REST_WITHIN + more * 4 {
@@ -193,6 +202,40 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     Ok(Took { level, agreed, at_rest: at_rest_after, looked: BTreeMap::new() })
 }
 
+/// The end of a small scope, in which nobody is removed and nothing stays broken: the same questions, and
+/// no time is given beyond what it takes.
+pub(crate) fn comes_to_rest(cluster: &mut Cluster, quiet: Duration) -> Result<(), String> {
+    const STEP: Duration = Duration::from_millis(5);
+    let all: Vec<usize> = (0..cluster.len()).collect();
+    heal(cluster, &Ending::Calm);
+    for host in &all {
+        mend(cluster, *host);
+    }
+    cluster.guard_copies();
+    for host in &all {
+        start(cluster, *host);
+    }
+    let held = all.iter().flat_map(|host| cluster.hosts[*host].on_disk.iter().copied()).collect();
+    let within = AGREED_WITHIN + cluster.settings.slack();
+    cluster
+        .run_until(within, |cluster| cluster.agreed(&all) && cluster.all_up(&all))
+        .ok_or_else(|| format!("stuck: plans differ {within:?} after calm: {}", plans(cluster)))?;
+    let begin = cluster.now();
+    while let Err(why) = at_rest(cluster, &all, &[]) {
+        if cluster.now().since(begin) > within {
+            return Err(format!("stuck: not at rest {within:?} after plans were equal: {why}"));
+        }
+        cluster.run_for(STEP);
+    }
+    let before = processes(cluster, &all);
+    cluster.run_for(quiet);
+    if processes(cluster, &all) != before {
+        return Err("L8: something was started or stopped at rest".to_owned());
+    }
+    at_rest(cluster, &all, &[]).map_err(|why| format!("at rest, and {quiet:?} later no more: {why}"))?;
+    kept_promises(cluster, &all, &held)
+}
+
 const fn nothing() -> Took {
     let zero = Duration::ZERO;
     Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
@@ -221,7 +264,7 @@ fn heal(cluster: &mut Cluster, ending: &Ending) {
             cluster.power_off(clone);
         }
     }
-    let Ending::Core(core, outside) = ending else { return cluster.heal() };
+    let Ending::Core(core, outside, shape) = ending else { return cluster.heal() };
     let late: Vec<usize> = (0..cluster.len()).filter(|host| !core.contains(host)).collect();
     let how =
         |host: usize| outside.iter().find(|(it, _)| *it == host).map_or(Outside::CutOff, |(_, how)| *how);
@@ -247,7 +290,74 @@ fn heal(cluster: &mut Cluster, ending: &Ending) {
             cluster.flap(pairs, Duration::from_millis(700), FOR_GOOD);
         }
     }
+    if *shape == Shape::Line {
+        // One that is to be removed is no link between two others.
+        let line: Vec<usize> =
+            core.iter().copied().filter(|host| !cluster.asked_to_go.contains(host)).collect();
+        let names: Vec<String> = line.iter().map(|host| format!("n{}", host + 1)).collect();
+        cluster.tell(format!("{} reach their neighbours only", names.join(" - ")));
+        cuts.extend(beyond_neighbours(&line));
+    }
     cluster.set_cuts(cuts);
+}
+
+/// A machine whose disk is of an earlier day is known by a life that it has forgotten. It says so, and is
+/// believed up by all others all the same, whatever becomes of it then.
+fn is_heard_with_an_old_disk(cluster: &mut Cluster, slack: Duration) -> Result<(), String> {
+    let old = cluster.check.repeating();
+    if old.is_empty() || !cluster.clones.is_empty() || cluster.check.lied_to {
+        return Ok(());
+    }
+    let sure: Vec<usize> = (0..cluster.founders)
+        .filter(|host| cluster.node(*host).is_some() && !cluster.asked_to_go.contains(host))
+        .collect();
+    let within = AGREED_WITHIN + slack;
+    cluster.check.looks("L3 old disks");
+    match cluster.run_until(within, |cluster| cluster.all_up(&sure)) {
+        Some(_) => Ok(()),
+        None => Err(format!("L3: with an old disk in n{} not all are up {within:?} after calm", old[0] + 1)),
+    }
+}
+
+/// S18: nobody has a session with one that was removed.
+fn no_session_with(
+    cluster: &mut Cluster,
+    members: &[usize],
+    out: &[usize],
+    within: Duration,
+) -> Result<(), String> {
+    let open = |cluster: &Cluster| {
+        let pairs = members.iter().flat_map(|member| out.iter().map(move |gone| (*member, *gone)));
+        let mut open = pairs.filter(|(member, gone)| {
+            let gone = &cluster.hosts[*gone].id;
+            cluster.hosts[*member].links.contains_key(gone)
+        });
+        open.next()
+    };
+    if !out.is_empty() {
+        cluster.check.looks("S18");
+    }
+    cluster.run_until(within, |cluster| open(cluster).is_none());
+    match open(cluster) {
+        None => Ok(()),
+        Some((member, gone)) => Err(format!(
+            "S18: n{} was removed and has a session with n{} {within:?} after plans were equal",
+            gone + 1,
+            member + 1
+        )),
+    }
+}
+
+/// Whether all of these count on all others: believe them up, or in a line, where most are known by the
+/// word of others alone, take what they run to be running.
+fn in_reach(cluster: &Cluster, members: &[usize], is_line: bool) -> bool {
+    if !is_line {
+        return cluster.all_up(members);
+    }
+    members.iter().all(|by| {
+        let alive = cluster.node(*by).and_then(|node| node.knowledge()).map(|known| known.alive);
+        alive.is_some_and(|alive| members.iter().all(|of| alive.contains(&cluster.id(*of))))
+    })
 }
 
 /// A machine without any fault of its own; its clock is as wrong as it was, and goes.
@@ -373,8 +483,8 @@ fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
     node.plan().placements.keys().cloned().collect()
 }
 
-/// Every wanted replica runs once in the wanted revision where the kernels say, or has no room
-/// anywhere; nothing else is left of anything.
+/// Every wanted replica runs once in the wanted revision where the kernels say, or has ended for good by
+/// its policy, or has no room anywhere; nothing else is left of anything.
 fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), String> {
     let first = *members.first().ok_or("there is no member")?;
     let node = cluster.node(first).ok_or("the first member does not run")?;
@@ -382,6 +492,7 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         return Err(format!("n{} was removed and has containers", host + 1));
     }
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
+    let mut ended: BTreeSet<ReplicaId> = BTreeSet::new();
     let mut kept: BTreeSet<ReplicaId> = BTreeSet::new();
     for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.
@@ -408,6 +519,14 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             if desired.is_none_or(|it| it.deployment.incarnation != claim.replica.incarnation) {
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
             }
+            let new = desired.is_some_and(|it| it.revision == claim.revision);
+            if container.has_ended_for_good() {
+                if !new {
+                    return Err(format!("n{} has what is left of an old {:?}", host + 1, claim.replica));
+                }
+                ended.insert(claim.replica.clone());
+                continue;
+            }
             if container.pid.is_none() {
                 return Err(format!(
                     "n{} has a container of {:?} that does not run",
@@ -415,7 +534,6 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
                     claim.replica
                 ));
             }
-            let new = desired.is_some_and(|it| it.revision == claim.revision);
             copies.push((claim.replica.clone(), host, new));
         }
     }
@@ -432,6 +550,7 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         match (placement, mine.as_slice()) {
             (Placement::Unplaced { .. }, []) => no_room(cluster, members, replica)?,
             (_, [(_, true)]) => {}
+            (_, []) if ended.contains(replica) => {}
             (_, [(_, false)]) if held_back => no_room(cluster, members, replica)?,
             (_, [(_, false)]) if waits => {}
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),

@@ -27,7 +27,16 @@ pub enum Ending {
     /// Everything is healed, started and freed.
     Calm,
     /// These machines are healed among themselves; all others stay broken for good, each in its way.
-    Core(Vec<usize>, Vec<(usize, Outside)>),
+    Core(Vec<usize>, Vec<(usize, Outside)>, Shape),
+}
+
+/// Who of a core reaches whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// All reach all.
+    Whole,
+    /// Each reaches the one before it and the one behind it, in the core's order, and nobody else.
+    Line,
 }
 
 /// How a machine that is not of the core stays broken.
@@ -158,7 +167,7 @@ impl Dice {
             }
         }
         core.sort_unstable();
-        Ending::Core(core, outside)
+        Ending::Core(core, outside, Shape::Whole)
     }
 }
 
@@ -229,6 +238,6 @@ impl Story {
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
         let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
         let ending = if rogue.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
-        Self { seed, nodes, settings, skews_ms, rogue, steps, ending }
+        Self { seed, nodes, settings, skews_ms, rogue, steps, ending }.with_what_is_rare(repeats)
     }
 }

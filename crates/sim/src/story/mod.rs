@@ -5,6 +5,7 @@
 //! can be run without some of them: a failure is shrunk by leaving out what it does not need.
 //!
 //! - `draw`, `action`: a seed becomes a world and steps.
+//! - `rare`: what some stories have beside all else.
 //! - `run`, `take`: the steps are taken; a failure is made smaller.
 //! - `check`: the world becomes calm; what must hold then, and what must have held all the time.
 //! - `written`: a story as a scenario file, for people who take it further.
@@ -12,6 +13,7 @@
 mod action;
 mod check;
 mod draw;
+mod rare;
 mod run;
 mod take;
 mod written;
@@ -21,8 +23,8 @@ use std::time::Duration;
 
 pub use action::{Action, Bad, Cuts, Kind};
 pub use check::Took;
-pub(crate) use check::ends;
-pub use draw::{Ending, Outside, Step, Story};
+pub(crate) use check::comes_to_rest;
+pub use draw::{Ending, Outside, Shape, Step, Story};
 
 /// All of one story.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! One step is taken, where it can be.
 
 use document::Documents;
+use model::{ContainerId, RestartPolicy};
 
 use super::action::{Action, Bad, Cuts};
 use crate::author::Author;
@@ -29,7 +30,11 @@ fn sign(
 pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
     match action {
         Action::Apply(user, host, of, spec) => {
-            let what = format!("apply {of} x{} at {}m", spec.replicas.count, spec.resources.cpu_m);
+            let ends = match spec.restart.policy {
+                RestartPolicy::Always => String::new(),
+                policy => format!(", restart {policy:?}"),
+            };
+            let what = format!("apply {of} x{} at {}m{ends}", spec.replicas.count, spec.resources.cpu_m);
             sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
                 author.apply(documents, of, spec, time_ms)
             });
@@ -100,18 +105,17 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
         Action::StartAll => (0..cluster.len()).for_each(|host| start(cluster, host)),
         Action::DiskFull(host, full) => cluster.disk_full(*host, *full),
         Action::Crash(draw) => {
-            let running = cluster.processes();
-            if !running.is_empty() {
-                let at = usize::try_from(*draw % running.len() as u64).unwrap_or(0);
-                let (host, container, _) = running[at];
+            if let Some((host, container)) = one_of_those_that_run(cluster, *draw) {
                 cluster.crash_container(host, container, 3);
             }
         }
+        Action::Finish(draw) => {
+            if let Some((host, container)) = one_of_those_that_run(cluster, *draw) {
+                cluster.crash_container(host, container, 0);
+            }
+        }
         Action::Oom(draw) => {
-            let running = cluster.processes();
-            if !running.is_empty() {
-                let at = usize::try_from(*draw % running.len() as u64).unwrap_or(0);
-                let (host, container, _) = running[at];
+            if let Some((host, container)) = one_of_those_that_run(cluster, *draw) {
                 cluster.oom_container(host, container);
             }
         }
@@ -161,6 +165,12 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
         Action::NoPids(host, none) => cluster.no_pids(*host, *none),
         Action::SlowStarts(host, start) => cluster.slow_starts(*host, *start),
     }
+}
+
+fn one_of_those_that_run(cluster: &Cluster, draw: u64) -> Option<(usize, ContainerId)> {
+    let running = cluster.processes();
+    let at = usize::try_from(draw.checked_rem(running.len() as u64)?).ok()?;
+    running.get(at).map(|(host, container, _)| (*host, *container))
 }
 
 fn honest(cluster: &Cluster, host: usize) -> bool {

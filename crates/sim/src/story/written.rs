@@ -7,10 +7,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use model::{EnvGroup, ReplicasGroup, ResourcesGroup};
+use model::{EnvGroup, ReplicasGroup, ResourcesGroup, RestartPolicy};
 
 use super::action::{Action, Cuts};
-use super::draw::{Ending, Step, Story};
+use super::draw::{Ending, Shape, Step, Story};
 use crate::faults::User;
 
 /// How long after calm the peers of a scenario that was a story must agree: the checks of a story
@@ -55,7 +55,10 @@ impl Story {
         if let Some(host) = self.rogue {
             put(format!("# From the beginning n{} was a rogue.", host + 1));
         }
-        if let Ending::Core(_, outside) = &self.ending {
+        if let Ending::Core(core, _, Shape::Line) = &self.ending {
+            put(format!("# In the end each reached its neighbours only in the line {}.", nodes(core)));
+        }
+        if let Ending::Core(_, outside, _) = &self.ending {
             let outside: Vec<String> =
                 outside.iter().map(|(host, how)| format!("n{} {how:?}", host + 1)).collect();
             put(format!("# In the end these stayed broken for good: {}.", outside.join(", ")));
@@ -177,7 +180,10 @@ fn said(action: &Action, off: &[bool]) -> Vec<String> {
             let mut it = format!("deploy = {{ name = \"{of}\", replicas = {}", spec.replicas.count);
             write!(it, ", {}, through = {}, {} }}", resources(&spec.resources), node(*host), by(*user))
                 .expect("a text takes every line");
-            it
+            match spec.restart.policy {
+                RestartPolicy::Always => it,
+                policy => return vec![it, format!("# {of} is started again by the policy {policy:?}")],
+            }
         }
         Action::Set(user, host, of, group, json) => match set(group, json) {
             Some((verb, what)) => {
@@ -275,6 +281,7 @@ fn without_form(action: &Action) -> String {
         Action::NoPids(host, false) => format!("{} has processes again", n(host)),
         Action::SlowStarts(host, start) => format!("containers take {start:?} to start on {}", n(host)),
         Action::Crash(_) => "some program ends with code 3".to_owned(),
+        Action::Finish(_) => "some program ends with code 0".to_owned(),
         Action::Oom(_) => "some program is killed for want of memory".to_owned(),
         other => format!("{other:?}"),
     }

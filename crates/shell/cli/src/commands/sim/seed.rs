@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use sim::scenario::Scenario;
-use sim::story::{Ending, Story, kind_of};
+use sim::story::{Ending, Shape, Story, kind_of};
 
 use super::run::parse_seed;
 use crate::Context;
@@ -149,10 +149,14 @@ fn world(story: &Story) -> String {
 fn ending(ending: &Ending) -> String {
     match ending {
         Ending::Calm => "in the end all is healed".to_owned(),
-        Ending::Core(_, outside) => {
-            let outside: Vec<String> =
+        Ending::Core(core, outside, shape) => {
+            let mut parts: Vec<String> =
                 outside.iter().map(|(host, how)| format!("n{} is {how:?}", host + 1)).collect();
-            format!("in the end {} for good", outside.join(", "))
+            if *shape == Shape::Line {
+                let line: Vec<String> = core.iter().map(|host| format!("n{}", host + 1)).collect();
+                parts.push(format!("{} reach their neighbours only", line.join(" - ")));
+            }
+            format!("in the end {} for good", parts.join(", "))
         }
     }
 }

@@ -1,0 +1,58 @@
+//! L12: machines that reach their neighbours only. What one knows of another far away it knows by the
+//! word of those between, and everything converges all the same.
+
+use std::time::Duration;
+
+use sim::{Cluster, Settings, Spec};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// So many machines in a line, at rest, that run `web` with as many replicas, each one all of them: they
+/// were all apart when they were put in line.
+fn meet_in_a_line(seed: u64, nodes: usize) -> (Cluster, Vec<usize>) {
+    let mut cluster = Cluster::new(seed, nodes, Settings::default());
+    let all: Vec<usize> = (0..nodes).collect();
+    let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
+    assert!(up.is_some(), "the cluster never came up");
+    cluster.apply(0, "web", &Spec::new(u32::try_from(nodes).expect("small")));
+    cluster.run_for(5 * SECOND);
+    let alone: Vec<[usize; 1]> = all.iter().map(|host| [*host]).collect();
+    let islands: Vec<&[usize]> = alone.iter().map(<[usize; 1]>::as_slice).collect();
+    cluster.split(&islands);
+    let apart = |it: &Cluster| all.iter().all(|host| it.running(*host).count() == nodes);
+    assert!(cluster.run_until(20 * SECOND, apart).is_some(), "not on each island");
+    cluster.run_for(3 * SECOND);
+    cluster.line(&all);
+    (cluster, all)
+}
+
+#[test]
+fn islands_that_meet_in_a_line_end_with_one_copy_of_each_and_stay_so() {
+    for (nodes, seed) in (3..=4).flat_map(|nodes| (0..3).map(move |seed| (nodes, seed))) {
+        let (mut cluster, all) = meet_in_a_line(seed, nodes);
+        let took = cluster.run_until(30 * SECOND, |it| it.runs_once(&all, "web", nodes) && it.agreed(&all));
+        let told = |cluster: &Cluster| cluster.trace().join("\n");
+        let took = took.unwrap_or_else(|| panic!("{nodes} in a line, seed {seed}:\n{}", told(&cluster)));
+        println!("{nodes} in a line: one of each after {took:?}");
+        cluster.run_for(5 * SECOND);
+        let before = cluster.processes();
+        cluster.run_for(60 * SECOND);
+        assert_eq!(cluster.processes(), before, "{nodes}, seed {seed}: {}", told(&cluster));
+        assert_eq!(cluster.violations(), &[] as &[String]);
+    }
+}
+
+#[test]
+fn a_change_crosses_a_line_from_end_to_end() {
+    for nodes in 3..=4 {
+        let (mut cluster, all) = meet_in_a_line(1, nodes);
+        cluster.run_for(30 * SECOND);
+        cluster.set(0, false, "web", "replicas", r#"{"count":9,"class":"available"}"#);
+        let took = cluster.run_until(10 * SECOND, |it| it.same_heads(&all) && it.runs_once(&all, "web", 9));
+        let told = cluster.trace().join("\n");
+        println!(
+            "{nodes} in a line: nine run after {:?}",
+            took.unwrap_or_else(|| panic!("{nodes}:\n{told}"))
+        );
+    }
+}
