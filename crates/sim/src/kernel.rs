@@ -133,11 +133,18 @@ impl Cluster {
         if surplus
             && left == 0
             && !self.excused_since_guard(&replica)
+            && !self.is_done(&replica)
             && let Some(lost) = self.guarded.get_mut(&replica)
         {
             lost.get_or_insert(self.now);
         }
         self.input(host, Input::Exited { container, exit });
+    }
+
+    /// Whether a replica has done its work by its restart policy: there is nothing more to run.
+    fn is_done(&self, replica: &ReplicaId) -> bool {
+        let mut all = self.hosts.iter().flat_map(|host| host.kernel.values());
+        all.any(|it| it.claim.replica == *replica && it.has_ended_for_good())
     }
 
     /// A program ends by itself with this code.
