@@ -7,6 +7,7 @@
 //! - `world`: the queue of what happens when; hands inputs to peers and carries out their effects.
 //! - `memory`: what all peers are sent is read once.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
+//! - `distance`: how far apart machines are.
 //! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
 //! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
 //! - `members`: machines that are let in while the cluster runs, and that are removed.
@@ -29,6 +30,7 @@
 
 mod author;
 mod check;
+mod distance;
 mod doom;
 pub mod explore;
 mod faults;

@@ -6,6 +6,7 @@
 //! many nodes and virtual time.
 //!
 //! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
+//! - `spread`: how an event gets around in a large cluster.
 //! - `links`: who is linked, redialled, believed alive.
 //! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
 //! - `gossip`: observed records, this node's own and the others'.
@@ -35,6 +36,7 @@ mod links;
 mod reconcile;
 mod settings;
 mod signed;
+mod spread;
 mod standing;
 mod state;
 mod sync;

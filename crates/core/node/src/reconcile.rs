@@ -1,12 +1,13 @@
 //! From the plan to one next step for each container of this node.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
 use model::{
     Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
-    ReplicaId, Revision, Sabotage, Time,
+    NodeRecord, ReplicaId, Revision, Sabotage, Time,
 };
 use planner::{NodeView, Placement, Rank, View, Wanted};
 use rand::RngExt;
@@ -119,10 +120,15 @@ impl Node {
     fn make_plan(&mut self) {
         // Taken out while the view borrows the rest.
         let mut planner = std::mem::take(&mut self.planner);
-        let mut own = self.own_record();
+        // What it said of itself last, where nothing has changed since.
+        let said = |last: &&NodeRecord| !self.changed && last.version.count == self.count;
+        let last = self.records.get(&self.config.me).filter(said);
+        let mut own = last.map_or_else(|| Cow::Owned(self.own_record()), Cow::Borrowed);
         if self.has(Sabotage::PlansForItself) {
+            let own = own.to_mut();
             own.capacity = own.capacity.plus(&own.capacity);
         }
+        let own_said = matches!(own, Cow::Borrowed(_)).then_some(own.version);
         let nodes = self.documents.roster().nodes.keys();
         let view = View {
             deployments: self
@@ -132,17 +138,16 @@ impl Node {
                 .collect(),
             nodes: nodes
                 .filter_map(|id| {
-                    let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
+                    let is_own = *id == self.config.me;
+                    let record = if is_own { Some(&*own) } else { self.records.get(id) };
                     record.map(|record| {
                         let node = NodeView {
-                            said: (*id != self.config.me).then_some(record.version),
+                            said: if is_own { own_said } else { Some(record.version) },
                             name: &record.name,
                             labels: &record.labels,
                             capacity: record.capacity,
                             capacity_version: record.capacity_version,
-                            alive: *id == self.config.me
-                                || self.alive.contains(id)
-                                || self.has(Sabotage::NoTakeOver),
+                            alive: is_own || self.alive.contains(id) || self.has(Sabotage::NoTakeOver),
                             accepts_new: true,
                             containers: &record.containers,
                             declined: &record.declined,
@@ -154,6 +159,7 @@ impl Node {
             rules: planner::RULES,
         };
         planner.plan(&view);
+        drop(own);
         self.planner = planner;
         self.planned_at = Some(self.now);
     }
@@ -315,12 +321,12 @@ impl Node {
     fn claims_of<'a>(
         &'a self,
         replica: &'a ReplicaId,
-    ) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
+    ) -> impl Iterator<Item = (NodeId, Cow<'a, ContainerRecord>)> + 'a {
         let me = self.config.me;
         let own = self.mine.values().filter(move |mine| mine.claim.replica == *replica);
         let others = self.records.containers_of(replica).filter(move |(node, _)| *node != me);
-        let others = others.map(|(node, container)| (node, container.clone()));
-        own.map(move |mine| (me, mine.record())).chain(others)
+        let others = others.map(|(node, container)| (node, Cow::Borrowed(container)));
+        own.map(move |mine| (me, Cow::Owned(mine.record()))).chain(others)
     }
 
     fn labels_fit(&self, node: &NodeId, desired: &Desired) -> bool {

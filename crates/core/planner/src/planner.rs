@@ -175,8 +175,9 @@ impl Planner {
             let (was, is) = (&before[of(&before, slot)], &after[of(&after, slot)]);
             if was != is {
                 let claims = &mut self.slots.get_mut(slot).claims;
-                claims.retain(|(node, _)| *node != id);
-                claims.extend(is.iter().map(|claim| (id, *claim)));
+                let from = claims.partition_point(|(node, _)| *node < id);
+                let length = claims[from..].partition_point(|(node, _)| *node == id);
+                claims.splice(from..from + length, is.iter().map(|claim| (id, *claim)));
                 touched.insert(slot);
             }
         }
@@ -189,16 +190,27 @@ impl Planner {
         let count = state.spec.as_ref().map_or(0, |spec| spec.count);
         let mut replica = key.replica(0);
         let mut needs = Vec::new();
+        let mut added = Vec::new();
+        // The replicas of one deployment follow one another in the plan: one walk instead of many searches.
+        let last = key.replica(u32::MAX);
+        let mut planned = self.plan.placements.range_mut(&replica..=&last).peekable();
         for (ordinal, stance) in
             (0..).zip(state.spec.iter().flat_map(|spec| stances(spec, state, &self.nodes)))
         {
             match stance {
                 Stance::Needs(need) => needs.push(need),
                 Stance::Settled(placement) => {
-                    replica.ordinal = ordinal;
-                    set(&mut self.plan.placements, &replica, placement);
+                    while planned.next_if(|(known, _)| known.ordinal < ordinal).is_some() {}
+                    match planned.next_if(|(known, _)| known.ordinal == ordinal) {
+                        Some((_, old)) => *old = placement,
+                        None => added.push((ordinal, placement)),
+                    }
                 }
             }
+        }
+        for (ordinal, placement) in added {
+            replica.ordinal = ordinal;
+            self.plan.placements.insert(replica.clone(), placement);
         }
         for ordinal in count..state.planned {
             replica.ordinal = ordinal;
