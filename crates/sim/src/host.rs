@@ -1,8 +1,10 @@
 //! One simulated machine: its peer, its disk, its kernel; what survives which fault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use document::Documents;
 use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, RestartPolicy, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
 
@@ -82,6 +84,8 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     /// Counts the lives of the peer: what was meant for an earlier one is dropped.
     pub(crate) life: u64,
+    /// The documents of the peer's last life, so that they are found again when it reads its disk.
+    pub(crate) last_documents: Option<Arc<Documents>>,
     /// How often the peer was started: its generation.
     pub(crate) starts: u64,
     /// What the journal has synced.
@@ -138,6 +142,7 @@ impl Host {
             state: HostState::PowerOff,
             node: None,
             life: 0,
+            last_documents: None,
             starts: 0,
             disk: Vec::new(),
             on_disk: BTreeSet::new(),
@@ -168,7 +173,7 @@ impl Host {
 
     /// The peer is no more. Containers go on, but for those that it was just making.
     pub(crate) fn peer_dies(&mut self) {
-        self.node = None;
+        self.last_documents = self.node.take().map(|node| node.shared_documents());
         self.life += 1;
         self.links.clear();
         self.dialling.clear();

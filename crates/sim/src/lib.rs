@@ -8,6 +8,7 @@
 //! - `memory`: what all peers are sent is read once.
 //! - `net`, `kernel`, `host`: the network, what really runs, one machine and what it keeps.
 //! - `bytes`: what peers send, in bytes, for those who ask.
+//! - `distance`: how far apart machines are.
 //! - `weather`: what a network does beside cutting: late, twice, clogged, narrow, flapping.
 //! - `trouble`: crashes between two effects, pauses, disks of another day, clocks, kernels that refuse.
 //! - `members`: machines that are let in while the cluster runs, and that are removed.
@@ -31,6 +32,7 @@
 mod author;
 mod bytes;
 mod check;
+mod distance;
 mod doom;
 pub mod explore;
 mod faults;

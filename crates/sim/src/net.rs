@@ -44,8 +44,8 @@ impl Wire {
 }
 
 impl Cluster {
-    pub(crate) fn latency(&mut self) -> Duration {
-        self.between(self.settings.latency)
+    fn latency(&mut self, from: usize, to: usize) -> Duration {
+        self.distances.between(from, to) + self.between(self.settings.latency)
     }
 
     /// Whether a packet sent now would arrive and be heard.
@@ -62,9 +62,9 @@ impl Cluster {
         self.passes(one, other) && self.passes(other, one)
     }
 
-    /// Whether a call is answered, by whoever is there.
-    fn is_answered(&self, host: usize, peer: NodeId) -> bool {
-        self.holders(peer).any(|to| self.passes_both_ways(host, to))
+    /// Who answers a call, whoever that is.
+    fn who_answers(&self, host: usize, peer: NodeId) -> Option<usize> {
+        self.holders(peer).find(|to| self.passes_both_ways(host, *to))
     }
 
     /// Every machine that has this key, or had it before it was set up anew: more than one after a disk
@@ -89,7 +89,10 @@ impl Cluster {
 
     pub(crate) fn dial(&mut self, host: usize, peer: NodeId) {
         if !self.hosts[host].links.contains_key(&peer) && self.hosts[host].dialling.insert(peer) {
-            let after = if self.is_answered(host, peer) { self.latency() * 3 } else { self.settings.dial };
+            let after = match self.who_answers(host, peer) {
+                Some(to) => self.latency(host, to) * 3,
+                None => self.settings.dial,
+            };
             self.at(after, host, Happening::Dialled(peer));
         }
     }
@@ -111,7 +114,7 @@ impl Cluster {
         if let Some(old) = self.hosts[to].links.remove(&me) {
             // With two machines of one key the old link may be alive, and another's.
             if let Some(third) = self.wires.remove(&old).map(|wire| wire.other(to)).filter(|it| *it != host) {
-                let (peer, after) = (self.hosts[to].id, self.latency());
+                let (peer, after) = (self.hosts[to].id, self.latency(to, third));
                 self.at(after, third, Happening::Dead { peer, link: old });
             }
             self.input(to, Input::Disconnected(me));
@@ -137,7 +140,7 @@ impl Cluster {
     /// A call that came to nothing: a removed node that calls where it is known as such is told so.
     fn turned_away(&mut self, host: usize, peer: NodeId) {
         let me = self.hosts[host].id;
-        let Some(to) = self.holders(peer).find(|to| self.passes_both_ways(host, *to)) else { return };
+        let Some(to) = self.who_answers(host, peer) else { return };
         let lets_in = |it: usize, whom: &NodeId| self.hosts[it].allowed.contains(whom);
         if lets_in(host, &peer) && !lets_in(to, &me) && self.hosts[to].former.contains(&me) {
             self.input(to, Input::FormerMember(me));
@@ -149,7 +152,7 @@ impl Cluster {
         // With two machines of one key: to one that hears it.
         let Some(target) = self.holders(to).find(|target| self.passes(host, *target)) else { return };
         if !events.is_empty() {
-            let (from, after) = (self.hosts[host].id, self.latency() * 2);
+            let (from, after) = (self.hosts[host].id, self.latency(host, target) * 2);
             self.at(after, target, Happening::Input(Input::Farewell { from, events }));
         }
     }
@@ -160,7 +163,7 @@ impl Cluster {
         let wire = self.wires.remove(&link);
         let to = wire.map_or_else(|| self.index[&peer], |wire| wire.other(host));
         let me = self.hosts[host].id;
-        let after = if self.passes(host, to) { self.latency() } else { IDLE };
+        let after = if self.passes(host, to) { self.latency(host, to) } else { IDLE };
         self.at(after, to, Happening::Dead { peer: me, link });
         true
     }
@@ -184,7 +187,7 @@ impl Cluster {
         self.hosts[host].links.remove(&peer);
         if let Some(wire) = self.wires.remove(&link) {
             let (me, to) = (self.hosts[host].id, wire.other(host));
-            let after = if self.passes(host, to) { self.latency() } else { IDLE };
+            let after = if self.passes(host, to) { self.latency(host, to) } else { IDLE };
             self.at(after, to, Happening::Dead { peer: me, link });
         }
         self.input(host, Input::Disconnected(peer));
@@ -229,7 +232,7 @@ impl Cluster {
     /// How long a message takes on its way.
     fn stream_takes(&mut self, host: usize, target: usize, link: u64, message: &Message) -> Duration {
         // One latency for all of a link keeps the order; jitter comes from the links differing.
-        let after = self.link_latency(link);
+        let after = self.distances.between(host, target) + self.link_latency(link);
         let width = self.settings.odds.bytes_per_s;
         let queued = if width > 0 {
             self.queue_behind(host, link, Self::bytes_of(message), width)
@@ -287,7 +290,7 @@ impl Cluster {
         }
         let from = self.hosts[host].id;
         for _ in 0..self.times_that_it_comes() {
-            let after = self.latency().max(self.clogged(host, target)) + self.late();
+            let after = self.latency(host, target).max(self.clogged(host, target)) + self.late();
             self.at(after, target, Happening::Datagram { from, link, bytes: bytes.to_vec() });
         }
     }

@@ -17,6 +17,7 @@ use wire::Message;
 use crate::author::{Author, name};
 use crate::bytes::Bytes;
 use crate::check::Check;
+use crate::distance::Distances;
 use crate::doom::Doom;
 use crate::host::{Host, Machine};
 use crate::memory::{self, Memory};
@@ -215,6 +216,8 @@ pub struct Cluster {
     pub(crate) flapped: BTreeSet<(usize, usize)>,
     /// Directed pairs between which nothing moves until then.
     pub(crate) clogs: BTreeMap<(usize, usize), Time>,
+    /// How far apart the machines are.
+    pub(crate) distances: Distances,
     /// Datagrams that are lost between directed pairs, in thousandths, beside the others.
     pub(crate) losses: BTreeMap<(usize, usize), u32>,
     /// Second machines of one key.
@@ -259,6 +262,8 @@ pub struct Cluster {
     /// Containers in the order of their first start: what they are called in the trace.
     pub(crate) names: BTreeMap<ContainerId, usize>,
     pub(crate) trace: Vec<String>,
+    /// Whether there is to be a trace.
+    pub(crate) traced: bool,
     /// What ran where and when, once somebody wants to know.
     pub(crate) lives: Option<Lives>,
     /// Rules of the world itself that a peer broke.
@@ -389,6 +394,7 @@ impl Cluster {
             flaps: Vec::new(),
             flapped: BTreeSet::new(),
             clogs: BTreeMap::new(),
+            distances: Distances::default(),
             losses: BTreeMap::new(),
             clones: Vec::new(),
             founders: nodes,
@@ -412,6 +418,7 @@ impl Cluster {
             guarded_at: Time::ZERO,
             names: BTreeMap::new(),
             trace: Vec::new(),
+            traced: true,
             lives: None,
             violations: Vec::new(),
         }
@@ -632,6 +639,7 @@ impl Cluster {
                 self.at(Duration::from_millis(50), host, Happening::Input(Input::ImageReady(digest)));
             }
             Effect::Reply { command, outcome } => self.replied(host, command, outcome),
+            Effect::Notice(_) if !self.traced => {}
             Effect::Notice(notice) => {
                 let about = notice.about.map(|about| format!(" {about}")).unwrap_or_default();
                 let message = self.with_names(&notice.message);
@@ -649,8 +657,10 @@ impl Cluster {
                 }
             }
             Effect::WakeAt { time, .. } => {
-                self.hosts[host].wake = Some(time);
-                self.at(time.since(self.now), host, Happening::Wake);
+                // The alarm that is set for that time already will do.
+                if self.hosts[host].wake.replace(time) != Some(time) {
+                    self.at(time.since(self.now), host, Happening::Wake);
+                }
             }
         }
     }
@@ -715,7 +725,15 @@ impl Cluster {
 
     // --- The trace.
 
+    /// From now on nothing is told: of a thousand machines it would be a line for each two of them.
+    pub const fn without_trace(&mut self) {
+        self.traced = false;
+    }
+
     pub(crate) fn tell(&mut self, line: impl AsRef<str>) {
+        if !self.traced {
+            return;
+        }
         self.trace.push(format!("{:>9} {}", format!("{:?}", self.now), line.as_ref()));
     }
 

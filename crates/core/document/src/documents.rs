@@ -23,6 +23,7 @@ use crate::history::{self, HistoryItem};
 use crate::log::{Log, PlanError, Planned};
 use crate::namespace::{self, Namespace, View};
 use crate::roster::{self, Facts, Roster, Seen};
+use crate::shared::Taken;
 use crate::verdict::VoidReason;
 
 /// Ids in one sample: few enough for one message, and with doubling steps enough for any history.
@@ -154,7 +155,7 @@ enum Slot {
     Namespace(u32),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Void {
     doc: DocId,
     event: SignedEvent,
@@ -167,15 +168,16 @@ enum Judged {
     Valid { decoded: Decoded, planned: Box<Planned> },
 }
 
-/// All documents of one cluster.
-#[derive(Debug)]
+/// All documents of one cluster. A copy shares with the first what neither has changed since.
+#[derive(Clone, Debug)]
 pub struct Documents {
     cluster: ClusterId,
     epoch: u64,
-    log: Log,
-    facts: Facts,
-    roster: Roster,
-    namespaces: Vec<Namespace>,
+    taken: Taken,
+    log: Arc<Log>,
+    facts: Arc<Facts>,
+    roster: Arc<Roster>,
+    namespaces: Vec<Arc<Namespace>>,
     by_name: BTreeMap<Name, u32>,
     places: BTreeMap<EventId, Place>,
     voids: BTreeMap<EventId, Void>,
@@ -196,9 +198,10 @@ impl Documents {
         Self {
             cluster,
             epoch,
-            log,
-            facts: Facts::default(),
-            roster: Roster::default(),
+            taken: Taken::default(),
+            log: Arc::new(log),
+            facts: Arc::default(),
+            roster: Arc::default(),
             namespaces: Vec::new(),
             by_name: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -225,8 +228,8 @@ impl Documents {
     /// Puts these faults in, before the first event.
     pub fn sabotage(&mut self, faults: Sabotages) {
         self.sabotage = faults;
-        self.log.sabotage = faults;
-        self.facts.sabotage = faults;
+        Arc::make_mut(&mut self.log).sabotage = faults;
+        Arc::make_mut(&mut self.facts).sabotage = faults;
     }
 
     fn new_namespace(&self, name: &Name) -> Namespace {
@@ -254,16 +257,21 @@ impl Documents {
         inserted
     }
 
-    /// The same, but a void event is not remembered: nobody who sends one has it from here.
-    pub fn insert_valid(&mut self, stored: &[u8]) -> Result<Inserted, InsertError> {
-        let inserted = match self.judge(stored)? {
+    /// The same, but a void event is not remembered: nobody who sends one has it from here. Documents that
+    /// somebody else holds as well are copied, if there is anything to take in.
+    pub fn insert_valid(this: &mut Arc<Self>, stored: &[u8]) -> Result<Inserted, InsertError> {
+        match this.judge(stored)? {
+            Judged::Known { id, doc } => Ok(Inserted { id, doc, outcome: Outcome::Known }),
             Judged::Void { decoded: Decoded { id, body, .. }, reason } => {
-                return Ok(Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } });
+                Ok(Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } })
             }
-            judged => self.take(judged),
-        };
-        self.settle();
-        Ok(inserted)
+            judged @ Judged::Valid { .. } => {
+                let documents = Arc::make_mut(this);
+                let inserted = documents.take(judged);
+                documents.settle();
+                Ok(inserted)
+            }
+        }
     }
 
     /// Takes in many events at once: at the start, and when catching up. The order must respect
@@ -299,6 +307,7 @@ impl Documents {
         match judged {
             Judged::Known { id, doc } => Inserted { id, doc, outcome: Outcome::Known },
             Judged::Void { decoded: Decoded { id, event, body }, reason } => {
+                self.taken.add(id);
                 self.voids.insert(id, Void { doc: body.doc.clone(), event, reason: reason.clone() });
                 Inserted { id, doc: body.doc, outcome: Outcome::Void { reason } }
             }
@@ -319,33 +328,35 @@ impl Documents {
                 } else {
                     let slot =
                         u32::try_from(self.namespaces.len()).expect("each takes memory, far more than a bit");
-                    self.namespaces.push(self.new_namespace(&name));
+                    self.namespaces.push(Arc::new(self.new_namespace(&name)));
                     self.by_name.insert(name, slot);
                     slot
                 };
-                let namespace = &mut self.namespaces[slot as usize];
+                let namespace = Arc::make_mut(&mut self.namespaces[slot as usize]);
                 let index = namespace.log.add(planned);
                 namespace.add(index, id, &change);
                 Place { slot: Slot::Namespace(slot), index }
             }
             (_, kind) => {
-                let index = self.log.add(planned);
-                self.facts.add(index, id, author, kind);
+                let index = Arc::make_mut(&mut self.log).add(planned);
+                Arc::make_mut(&mut self.facts).add(index, id, author, kind);
                 Place { slot: Slot::Cluster, index }
             }
         };
         self.places.insert(id, place);
+        self.taken.add(id);
     }
 
     /// Brings automerge and all that is computed up to date with what was taken in.
     fn settle(&mut self) {
-        if self.log.flush() {
-            self.roster = self.facts.roster(&self.log);
+        if self.log.is_pending() {
+            Arc::make_mut(&mut self.log).flush();
+            self.roster = Arc::new(self.facts.roster(&self.log));
         }
-        for namespace in &mut self.namespaces {
-            if namespace.log.flush() {
-                namespace.refresh();
-            }
+        for namespace in self.namespaces.iter_mut().filter(|namespace| namespace.log.is_pending()) {
+            let namespace = Arc::make_mut(namespace);
+            namespace.log.flush();
+            namespace.refresh();
         }
     }
 
@@ -416,10 +427,10 @@ impl Documents {
                 (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
             };
         let namespace = match slot {
-            Some(Slot::Namespace(slot)) => Some(&self.namespaces[slot as usize]),
+            Some(Slot::Namespace(slot)) => Some(&*self.namespaces[slot as usize]),
             _ => fresh.as_ref(),
         };
-        let log = namespace.map_or(&self.log, |namespace| &namespace.log);
+        let log = namespace.map_or(&*self.log, |namespace| &namespace.log);
         let past = log.past_of(deps.iter().copied());
         let everything = self.sabotage.has(Sabotage::JudgedByPresent).then(|| log.everything());
         let judged_by = everything.as_ref().unwrap_or(&past);
@@ -448,6 +459,16 @@ impl Documents {
     }
 
     // --- What is here.
+
+    /// What was taken in so far, in a hash.
+    pub(crate) const fn taken(&self) -> Taken {
+        self.taken
+    }
+
+    /// Where each event is kept.
+    pub(crate) fn kept(&self) -> Vec<(EventId, String)> {
+        self.places.iter().map(|(id, place)| (*id, format!("{place:?}"))).collect()
+    }
 
     /// Whether the event is here, valid or void.
     pub fn contains(&self, id: EventId) -> bool {
@@ -534,7 +555,7 @@ impl Documents {
     }
 
     fn namespace(&self, name: &Name) -> Option<&Namespace> {
-        self.by_name.get(name).map(|slot| &self.namespaces[*slot as usize])
+        self.by_name.get(name).map(|slot| &*self.namespaces[*slot as usize])
     }
 
     fn log_of(&self, doc: &DocId) -> Option<&Log> {
@@ -621,7 +642,7 @@ impl Documents {
     // --- What people and planners see.
 
     /// Who belongs to the cluster.
-    pub const fn roster(&self) -> &Roster {
+    pub fn roster(&self) -> &Roster {
         &self.roster
     }
 

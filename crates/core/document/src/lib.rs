@@ -36,10 +36,12 @@ mod log;
 mod namespace;
 mod roster;
 mod schedule;
+mod shared;
 mod verdict;
 
 pub use documents::{Documents, EventReader, InsertError, Inserted, Outcome, SAMPLES_MAX, Stored};
 pub use history::{Action, EditSummary, GroupChange, HistoryItem};
 pub use namespace::{Conflict, Scope, Side, View};
 pub use roster::{Member, Roster, Token, User};
+pub use shared::Library;
 pub use verdict::VoidReason;

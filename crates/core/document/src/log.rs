@@ -92,7 +92,7 @@ impl Put {
 type OpOrder = (u64, [u8; 16]);
 
 /// One op of a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyOp {
     /// The event, by its index.
     pub(crate) entry: u32,
@@ -104,7 +104,7 @@ pub(crate) struct KeyOp {
 }
 
 /// The ops of one key, oldest first by arrival.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct KeyOps {
     ops: Vec<KeyOp>,
     /// Those that no op replaced.
@@ -150,19 +150,19 @@ pub(crate) enum PlanError {
     Collision(EventId),
 }
 
-/// One document: its events, their changes, and the index.
-#[derive(Debug)]
+/// One document: its events, their changes, and the index. What only grows is shared with copies.
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     epoch: u64,
     pub(crate) sabotage: Sabotages,
     automerge: Automerge,
     genesis: Change,
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     /// By (`start_op`, id): the order that every peer gives to the same events.
     order: BTreeSet<(u64, EventId, u32)>,
     heads: BTreeSet<u32>,
     actors: BTreeMap<[u8; 16], EventId>,
-    keys: BTreeMap<String, KeyOps>,
+    keys: BTreeMap<Arc<str>, Arc<KeyOps>>,
     /// Added, and not yet given to automerge.
     pending: Vec<Change>,
 }
@@ -275,7 +275,7 @@ impl Log {
     }
 
     fn op(&self, put: &Put, replaced: &[u32]) -> Op {
-        let ops = self.keys.get(&put.key).map_or(&[][..], |key| &key.ops);
+        let ops = self.keys.get(put.key.as_str()).map_or(&[][..], |key| &key.ops);
         let pred: Vec<OpId> = replaced
             .iter()
             .map(|place| {
@@ -302,7 +302,7 @@ impl Log {
             u32::try_from(self.entries.len()).expect("fewer events than op numbers, which are 31 bits");
         entry.past.insert(index);
         for (place, (put, replaced)) in ops.into_iter().enumerate() {
-            let key = self.keys.entry(put.key).or_default();
+            let key = Arc::make_mut(self.keys.entry(put.key.into()).or_default());
             let new = u32::try_from(key.ops.len()).expect("fewer ops than op numbers, which are 31 bits");
             key.visible.retain(|old| !replaced.contains(old));
             key.visible.push(new);
@@ -315,15 +315,20 @@ impl Log {
         self.heads.insert(index);
         self.order.insert((entry.start_op, entry.id, index));
         self.actors.insert(entry.actor, entry.id);
-        self.entries.push(entry);
+        self.entries.push(Arc::new(entry));
         self.pending.push(change);
         index
     }
 
-    /// Gives automerge what was added, and checks that it took it. Says whether there was anything.
-    pub(crate) fn flush(&mut self) -> bool {
+    /// Whether something was added that automerge has not been given yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Gives automerge what was added, and checks that it took it.
+    pub(crate) fn flush(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
-        let Some(last) = pending.last().map(Change::hash) else { return false };
+        let Some(last) = pending.last().map(Change::hash) else { return };
         if pending.len() > REBUILD_EVENTS_MIN && !self.automerge.is_empty() {
             let mut all = self.automerge.get_changes(&[]);
             all.append(&mut pending);
@@ -337,12 +342,11 @@ impl Log {
             self.automerge.get_change_meta_by_hash(&last).is_some(),
             "automerge took a change whose dependencies it has"
         );
-        true
     }
 
     /// The places of the ops of `key` in `past` that no op in `past` replaces.
     fn visible_in(&self, key: &str, past: &Bits) -> Vec<u32> {
-        let Some(KeyOps { ops, visible }) = self.keys.get(key) else { return Vec::new() };
+        let Some(KeyOps { ops, visible }) = self.keys.get(key).map(|it| &**it) else { return Vec::new() };
         // Whoever has seen every visible op has seen whatever they replaced.
         if visible.iter().all(|place| past.contains(ops[*place as usize].entry)) {
             return visible.clone();
@@ -359,7 +363,7 @@ impl Log {
 
     /// The visible ops of `key` in everything that is known, the winner first.
     pub(crate) fn values(&self, key: &str) -> Vec<&KeyOp> {
-        let Some(KeyOps { ops, visible }) = self.keys.get(key) else { return Vec::new() };
+        let Some(KeyOps { ops, visible }) = self.keys.get(key).map(|it| &**it) else { return Vec::new() };
         let mut values: Vec<&KeyOp> = visible.iter().map(|place| &ops[*place as usize]).collect();
         values.sort_unstable_by_key(|op| std::cmp::Reverse(op.order));
         if self.sabotage.has(Sabotage::LastArrivalWins) {

@@ -86,7 +86,7 @@ pub struct View {
 }
 
 /// One creation of a name, and what became of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Incarnation {
     created: u32,
     id: EventId,
@@ -132,12 +132,12 @@ pub(crate) fn puts(id: EventId, change: &Change) -> Vec<Put> {
 }
 
 /// One namespace's document.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Namespace {
     name: Name,
     pub(crate) log: Log,
     incarnations: BTreeMap<Name, Vec<Incarnation>>,
-    views: BTreeMap<Name, View>,
+    views: BTreeMap<Name, Arc<View>>,
     /// Names whose view is out of date.
     touched: BTreeSet<Name>,
 }
@@ -277,18 +277,18 @@ impl Namespace {
     pub(crate) fn refresh(&mut self) {
         for name in std::mem::take(&mut self.touched) {
             match self.view_of(&name) {
-                Some(view) => self.views.insert(name, view),
+                Some(view) => self.views.insert(name, Arc::new(view)),
                 None => self.views.remove(&name),
             };
         }
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = &View> {
-        self.views.values()
+        self.views.values().map(|view| &**view)
     }
 
     pub(crate) fn view(&self, name: &Name) -> Option<&View> {
-        self.views.get(name)
+        self.views.get(name).map(|view| &**view)
     }
 
     /// Each group of an incarnation: its winner.

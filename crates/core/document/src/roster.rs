@@ -102,7 +102,7 @@ impl Roster {
 }
 
 /// Something that a valid event said.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fact<T> {
     /// The event's index in its log.
     at: u32,
@@ -111,7 +111,7 @@ struct Fact<T> {
     what: T,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Admission {
     node: NodeInfo,
     token: Option<TokenId>,
@@ -142,7 +142,7 @@ struct Ranked<'a> {
 }
 
 /// All that the valid events of the cluster document said.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     name: Option<Name>,
     recovery: Option<UserId>,

@@ -17,6 +17,7 @@
 //! "Down" never means "remove": removing is a signed event.
 #![forbid(unsafe_code)]
 
+mod announces;
 mod codec;
 mod packet;
 mod peer;

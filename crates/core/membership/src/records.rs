@@ -131,8 +131,12 @@ impl Records {
         if !self.members.contains(&record.node) {
             return Err(RecordError::Stranger(record.node));
         }
-        check(record)?;
-        Ok(self.is_newer(record))
+        // Most of what goes around in a large cluster is known.
+        let newer = self.is_newer(record);
+        if newer {
+            check(record)?;
+        }
+        Ok(newer)
     }
 
     /// Takes a record from another node; whether it is newer than what was known.
@@ -159,10 +163,14 @@ impl Records {
 
     fn keep(&mut self, record: Arc<NodeRecord>, signed: SignedRecord) {
         let id = record.node;
-        let before = self.newest.get(&id).map_or_else(BTreeSet::new, |held| shorts(&held.record.containers));
-        let after = shorts(&record.containers);
+        let known = self.newest.get(&id);
+        let replicas = |record: &NodeRecord| record.containers.iter().map(|it| short(&it.replica)).collect();
+        let before: Vec<Short> = known.map(|held| replicas(&held.record)).unwrap_or_default();
+        let after: Vec<Short> = replicas(&record);
         self.newest.insert(id, Held { record, signed });
-        self.holds_now(&before, &after, id);
+        if before != after {
+            self.holds_now(&before.into_iter().collect(), &after.into_iter().collect(), id);
+        }
     }
 
     fn holds_now(&mut self, before: &BTreeSet<Short>, after: &BTreeSet<Short>, id: NodeId) {

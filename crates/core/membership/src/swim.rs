@@ -6,6 +6,7 @@
 //! or its time is over. Without the trial a lossy network calls the living dead (foca alone tells a
 //! suspect of the suspicion only by chance).
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use model::{NodeId, Sabotage, Sabotages, Time};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::announces::{Announce, Announces};
 use crate::codec::FullCodec;
 use crate::packet::{DatagramError, Packet, read_push_pull, write_push_pull};
 use crate::peer::Peer;
@@ -77,11 +79,26 @@ struct Seen {
     told: Option<(Peer, u16)>,
 }
 
-/// An announcement that is to be made.
-#[derive(Clone, Copy, Debug)]
-struct Announce {
-    at: Time,
-    wait: Duration,
+impl Seen {
+    /// Whether foca would learn nothing from this update about the member: it looks for each among all
+    /// members, and most of what goes around in a large cluster is known.
+    fn has_heard(&self, update: &Member<Peer>) -> bool {
+        let Some((peer, incarnation)) = self.told else { return false };
+        match update.id().life().cmp(&peer.life()) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            // As foca orders them: down is the end of a life, a suspicion outweighs a life of the same
+            // incarnation.
+            Ordering::Equal => match (self.liveness, update.state()) {
+                (Liveness::Down, _) => true,
+                (_, State::Alive) | (Liveness::Suspect, State::Suspect) => {
+                    update.incarnation() <= incarnation
+                }
+                (Liveness::Up, State::Suspect) => update.incarnation() < incarnation,
+                (Liveness::Up | Liveness::Suspect, State::Down) => false,
+            },
+        }
+    }
 }
 
 /// The probe whose indirect stage foca waits for.
@@ -112,11 +129,13 @@ pub struct Membership {
     rng: ChaCha8Rng,
     roster: Roster,
     seen: BTreeMap<NodeId, Seen>,
+    /// foca's members as they were when they were looked at last, in foca's order.
+    looked_at: Vec<Member<Peer>>,
     timers: Timers,
     probe: Option<Probe>,
     /// Our own incarnation, as foca last wrote it.
     incarnation: u16,
-    announces: BTreeMap<NodeId, Announce>,
+    announces: Announces,
     /// Members that we suspect ourselves, with the incarnation that is on trial.
     trials: BTreeMap<NodeId, (Peer, u16)>,
     /// Members that others answer for.
@@ -154,10 +173,11 @@ impl Membership {
             rng,
             roster: Roster::new(me, &BTreeSet::new()),
             seen: BTreeMap::new(),
+            looked_at: Vec::new(),
             timers: Timers::default(),
             probe: None,
             incarnation: 0,
-            announces: BTreeMap::new(),
+            announces: Announces::default(),
             trials: BTreeMap::new(),
             answered_for: BTreeSet::new(),
             gossip_at: None,
@@ -182,6 +202,7 @@ impl Membership {
     pub fn set_roster(&mut self, now: Time, members: &BTreeSet<NodeId>) {
         let next = Roster::new(self.me(), members);
         let before = std::mem::replace(&mut self.roster, next);
+        self.looked_at.clear();
         for gone in before.others() {
             if !self.roster.others().contains(gone) {
                 self.forget(now, gone);
@@ -205,7 +226,7 @@ impl Membership {
                 };
                 self.seen.insert(*id, seen);
                 let at = now + Duration::from_nanos(self.rng.random_range(0..=spread_nanos));
-                self.announces.insert(*id, Announce { at, wait: self.settings.announce_first() });
+                self.announces.set(*id, Announce { at, wait: self.settings.announce_first() });
             }
         }
     }
@@ -234,6 +255,7 @@ impl Membership {
             };
             packet.updates.retain(is_fresh);
         }
+        packet.updates.retain(|update| !self.has_heard(update));
         let Header { src, src_incarnation, message, .. } = &packet.header;
         let is_news = !packet.updates.is_empty()
             || self.seen.get(&from).is_some_and(|seen| {
@@ -311,7 +333,7 @@ impl Membership {
 
     /// When [`Self::tick`], or [`Self::push_pull_due`], has something to do next, and what.
     pub fn next_wake(&self) -> Option<(Time, &'static str)> {
-        let announce = self.announces.values().map(|announce| announce.at).min();
+        let announce = self.announces.next();
         let push_pull = (!self.roster.others().is_empty()).then_some(self.push_pull_at);
         [
             self.timers.next().map(|at| (at, "probe")),
@@ -327,7 +349,7 @@ impl Membership {
     /// A link to a member came up: it is told of us at once. The caller makes a push-pull as well.
     pub fn connected(&mut self, now: Time, node: NodeId) {
         if self.roster.others().contains(&node) && !self.sabotage.has(Sabotage::DownForGood) {
-            self.announces.insert(node, Announce { at: now, wait: self.settings.announce_first() });
+            self.announces.set(node, Announce { at: now, wait: self.settings.announce_first() });
             self.announce_due(now);
         }
     }
@@ -369,7 +391,10 @@ impl Membership {
             .into_iter()
             .filter(|member| member.state() != State::Down)
             .map(|member| Member::new(*member.id(), member.incarnation(), State::Alive));
-        self.apply(now, alive, Cause::News);
+        let news: Vec<_> = alive.filter(|member| !self.has_heard(member)).collect();
+        if !news.is_empty() {
+            self.apply(now, news.into_iter(), Cause::News);
+        }
         Ok(())
     }
 
@@ -395,6 +420,10 @@ impl Membership {
     /// Every member but this node, with what is believed of it.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, Liveness)> {
         self.seen.iter().map(|(id, seen)| (*id, seen.liveness))
+    }
+
+    fn has_heard(&self, update: &Member<Peer>) -> bool {
+        self.seen.get(&update.id().node).is_some_and(|seen| seen.has_heard(update))
     }
 
     /// What is to be done since this was last asked.
@@ -470,6 +499,9 @@ impl Membership {
             match &timer {
                 Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
                     self.trials.insert(member_id.node, (*member_id, *incarnation));
+                    // It may have answered already: foca sets the timer all the same, and the member is
+                    // to be looked at although it has not changed.
+                    self.looked_at.clear();
                     accused = Some(member_id.node);
                     look = true;
                 }
@@ -498,9 +530,7 @@ impl Membership {
         }
         if wishes.renewed {
             // Those that called us down must hear of the new life, and foca must find its feet.
-            for announce in self.announces.values_mut() {
-                *announce = Announce { at: now, wait: self.settings.announce_first() };
-            }
+            self.announces.set_all(Announce { at: now, wait: self.settings.announce_first() });
             self.announce_due(now);
             self.apply(now, std::iter::empty(), cause);
         }
@@ -521,10 +551,17 @@ impl Membership {
         }
     }
 
-    /// Compares foca's view with ours; whether a member died.
+    /// Compares foca's view with ours; whether a member died. Mostly one of a thousand has changed.
     fn look(&mut self, now: Time, cause: Cause) -> bool {
         let mut died = false;
-        for member in self.foca.iter_membership_state() {
+        let mut count = 0;
+        for (place, member) in self.foca.iter_membership_state().enumerate() {
+            count = place + 1;
+            match self.looked_at.get_mut(place) {
+                Some(known) if known == member => continue,
+                Some(known) => *known = member.clone(),
+                None => self.looked_at.push(member.clone()),
+            }
             let peer = *member.id();
             let Some(seen) = self.seen.get_mut(&peer.node) else {
                 continue; // Ourselves in an earlier life, or removed.
@@ -561,11 +598,12 @@ impl Membership {
             if is == Liveness::Down {
                 died = true;
                 let wait = self.settings.announce_first();
-                self.announces.insert(peer.node, Announce { at: now + wait, wait });
+                self.announces.set(peer.node, Announce { at: now + wait, wait });
             } else {
                 self.announces.remove(&peer.node);
             }
         }
+        self.looked_at.truncate(count);
         died
     }
 
@@ -638,8 +676,7 @@ impl Membership {
     }
 
     fn announce_due(&mut self, now: Time) {
-        let due: Vec<NodeId> =
-            self.announces.iter().filter(|(_, announce)| announce.at <= now).map(|(id, _)| *id).collect();
+        let due = self.announces.due(now);
         let max = self.settings.announce_max(self.roster.others().len());
         for id in due {
             if self.sabotage.has(Sabotage::DownForGood)
@@ -650,7 +687,7 @@ impl Membership {
             }
             if self.liveness(&id) == Liveness::Down {
                 let wait = self.announces.get(&id).map_or(max, |announce| announce.wait);
-                self.announces.insert(id, Announce { at: now + wait, wait: (wait * 2).min(max) });
+                self.announces.set(id, Announce { at: now + wait, wait: (wait * 2).min(max) });
             } else {
                 self.announces.remove(&id);
             }

@@ -9,6 +9,7 @@
 //! Absent on purpose: a second part. Where the past of a removal is larger than a farewell, its newest
 //! part is sent; a node that lacks what is older cannot judge it, changes nothing and calls again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use document::event::{self, Author, Kind};
@@ -156,10 +157,12 @@ impl Node {
             let judged = self.documents.check(bytes).map(|Inserted { doc, outcome, .. }| (doc, outcome));
             match judged {
                 Ok((DocId::Cluster, Verdict::Known)) => {}
-                Ok((DocId::Cluster, Verdict::Applied { .. })) => match self.documents.insert(bytes) {
-                    Ok(Inserted { id, .. }) => fresh.push((id, bytes.clone())),
-                    Err(error) => tracing::error!(%error, "an event that was sound is not taken"),
-                },
+                Ok((DocId::Cluster, Verdict::Applied { .. })) => {
+                    match Arc::make_mut(&mut self.documents).insert(bytes) {
+                        Ok(Inserted { id, .. }) => fresh.push((id, bytes.clone())),
+                        Err(error) => tracing::error!(%error, "an event that was sound is not taken"),
+                    }
+                }
                 // The removal builds on all that is before it: with one of them missing it cannot hold.
                 Ok((doc, outcome)) => {
                     tracing::debug!(?from, %doc, ?outcome, "a farewell does not hold");

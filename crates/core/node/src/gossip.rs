@@ -10,7 +10,7 @@ use wire::Message;
 
 use crate::containers::Mine;
 use crate::io::Effect;
-use crate::links::{Link, PUSH_ALL_MAX};
+use crate::links::Link;
 use crate::signed::sign_record;
 use crate::state::Node;
 
@@ -47,6 +47,35 @@ fn in_messages(records: Vec<SignedRecord>) -> Vec<Vec<SignedRecord>> {
         }
     }
     messages
+}
+
+/// Whether a later record of a node changes nothing that a plan, or a next step of a container here, is made
+/// from. Links and heads change more often than that; whose word and whose work counts is looked at apart.
+fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
+    let NodeRecord {
+        node: _,
+        version: _,
+        name,
+        addresses: _,
+        labels,
+        capacity,
+        capacity_version,
+        links: _,
+        containers,
+        declined,
+        images,
+        failed,
+        heads: _,
+        event_version: _,
+    } = known;
+    *name == later.name
+        && *labels == later.labels
+        && *capacity == later.capacity
+        && *capacity_version == later.capacity_version
+        && *containers == later.containers
+        && *declined == later.declined
+        && *images == later.images
+        && *failed == later.failed
 }
 
 impl Node {
@@ -116,7 +145,7 @@ impl Node {
         // Every member has such news after each event. Pushed on by all to all in a large cluster they
         // would be as many messages as members squared, for one event; here the periodic exchange of
         // records carries them, many in one message.
-        if self.links.len() <= PUSH_ALL_MAX {
+        if !self.is_large() {
             self.push(&Message::Records { records: vec![signed] }, None);
         } else if !only_heads {
             self.to_pass_on.insert(self.config.me);
@@ -174,13 +203,7 @@ impl Node {
         versions: &[(NodeId, RecordVersion)],
         reply: bool,
     ) {
-        let members = versions.iter().filter(|(node, _)| self.links.contains_key(node));
-        let held = members.copied().collect();
-        if let Some(link) = self.links.get_mut(&from)
-            && link.held.is_none()
-        {
-            link.held = Some(held);
-        }
+        self.note_what_is_held(from, versions);
         // The other side knows best what it does itself.
         let newer = self.records.newer_than(versions).into_iter().filter(|(node, _)| *node != from);
         let newer: Vec<SignedRecord> = newer.map(|(_, signed)| signed.clone()).collect();
@@ -193,12 +216,43 @@ impl Node {
         self.settle_if_level();
     }
 
+    /// Remembers what of the records that the other side holds is not here, and which its own is. A record
+    /// is replaced by newer ones only: what is here now need not be remembered.
+    fn note_what_is_held(&mut self, from: NodeId, versions: &[(NodeId, RecordVersion)]) {
+        let Some(link) = self.links.get(&from) else { return };
+        if link.lacking.is_some() {
+            return;
+        }
+        let named = versions.iter().rfind(|(node, _)| *node == from).map(|(_, version)| *version);
+        let lacks = |(node, version): &&(NodeId, RecordVersion)| {
+            self.links.contains_key(node) && self.records.get(node).is_none_or(|it| it.version < *version)
+        };
+        let lacking = versions.iter().filter(lacks).copied().collect();
+        if let Some(link) = self.links.get_mut(&from) {
+            self.stirred = true;
+            link.lacking = Some(lacking);
+            link.named = link.named.or(named);
+        }
+    }
+
+    /// In a large cluster a link may begin with the other side's own record instead: see
+    /// `is_introduced_whole`.
+    fn note_own_record(&mut self, from: NodeId, version: RecordVersion) {
+        if self.is_large()
+            && let Some(link) = self.links.get_mut(&from)
+            && link.named.is_none()
+        {
+            self.stirred = true;
+            link.named = Some(version);
+        }
+    }
+
     /// Whether all records are here that the other side held when the link came up. That some records
     /// came says nothing: a peer also sends its own unasked, and what the rest run would be taken for
     /// not running.
     fn has_records_of(&self, link: &Link) -> bool {
-        link.held.as_ref().is_some_and(|held| {
-            held.iter().all(|(node, version)| {
+        link.lacking.as_ref().is_some_and(|lacking| {
+            lacking.iter().all(|(node, version)| {
                 self.records.get(node).is_some_and(|record| record.version >= *version)
             })
         })
@@ -210,6 +264,8 @@ impl Node {
         let mut behind: BTreeSet<DocId> = BTreeSet::new();
         for signed in records {
             if self.records.holds(&signed, &from) {
+                let version = self.records.get(&from).map(|record| record.version);
+                self.note_own_record(from, version.unwrap_or_default());
                 continue; // What it says of itself, again.
             }
             let record = match self.config.reader.record(&signed) {
@@ -228,6 +284,9 @@ impl Node {
                 self.record_dropped(from, &format!("a record of {of} that {of} has not signed"));
                 continue;
             }
+            if node == from && news.is_ok() {
+                self.note_own_record(from, record.version);
+            }
             match news {
                 Ok(true) => {
                     if node == from {
@@ -237,9 +296,11 @@ impl Node {
                     }
                     let known = self.records.get(&node);
                     let heads_alone = known.is_some_and(|known| known.differs_in_heads_alone(&record));
+                    self.dirty |= known.is_none_or(|known| !asks_for_the_same(known, &record));
+                    self.stirred = true;
                     match self.records.insert(record, signed.clone()) {
                         // As where they are made: see `publish_if_due`.
-                        Ok(_) if heads_alone && self.links.len() > PUSH_ALL_MAX => heard = true,
+                        Ok(_) if heads_alone && self.is_large() => heard = true,
                         Ok(_) => fresh.push((node, signed)),
                         Err(error) => tracing::error!(%error, "a record that was sound is not taken"),
                     }
@@ -256,7 +317,7 @@ impl Node {
         }
         if heard || !fresh.is_empty() {
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
-            if self.links.len() > PUSH_ALL_MAX {
+            if self.is_large() {
                 self.to_pass_on.extend(fresh.drain(..).map(|(node, _)| node));
             }
             // Nobody is told what only concerns itself.
@@ -273,7 +334,6 @@ impl Node {
                     }
                 }
             }
-            self.dirty = true;
         }
         self.settle_if_level();
     }

@@ -6,6 +6,7 @@
 //! many nodes and virtual time.
 //!
 //! - `sync`: events from clients and peers: verdict, journal, passing on, catching up.
+//! - `spread`: how an event gets around in a large cluster.
 //! - `links`: who is linked, redialled, believed alive.
 //! - `drain`: a node that is to be looked after.
 //! - `farewell`: removed nodes are told so; this one, when it is told, stops for good.
@@ -44,6 +45,7 @@ mod reconcile;
 mod rollout;
 mod settings;
 mod signed;
+mod spread;
 mod standing;
 mod state;
 mod sync;

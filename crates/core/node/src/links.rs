@@ -42,8 +42,10 @@ pub(crate) struct Link {
     pub(crate) asked: BTreeMap<DocId, Heads>,
     /// Since the link is up: its events are here.
     pub(crate) level: bool,
-    /// Which records of members the other side held when the link came up; `None` until it said so.
-    pub(crate) held: Option<BTreeMap<NodeId, RecordVersion>>,
+    /// The record of itself that the other side has named on this link, first.
+    pub(crate) named: Option<RecordVersion>,
+    /// Which records the other side held when it first said so on this link, and this one did not.
+    pub(crate) lacking: Option<Vec<(NodeId, RecordVersion)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,11 @@ impl Node {
     /// Follows the roster: who may speak, who is linked to, whether this node is still a member.
     pub(crate) fn roster_changed(&mut self) {
         self.removal_changed();
+        let events = self.documents.events(&DocId::Cluster);
+        if self.roster_of.replace(events) == Some(events) {
+            return; // Most events change a deployment.
+        }
+        self.stirred = true;
         self.schedule_changed();
         let nodes: BTreeSet<NodeId> = self.documents.roster().nodes.keys().copied().collect();
         let others: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| *node != self.config.me).collect();
@@ -155,15 +162,36 @@ impl Node {
         let hello = Message::Hello { cluster: self.config.cluster, generation: self.config.generation };
         self.out.push(Effect::Send { to: peer, message: hello });
         self.membership.connected(self.now, peer);
-        let bytes = self.membership.push_pull_out();
-        self.out.push(Effect::Send { to: peer, message: Message::Liveness { bytes, reply: false } });
+        let whole = self.is_introduced_whole();
+        if whole {
+            let bytes = self.membership.push_pull_out();
+            self.out.push(Effect::Send { to: peer, message: Message::Liveness { bytes, reply: false } });
+        }
         if !self.has(Sabotage::NoPositionsAtConnect) {
             let positions = self.all_positions();
             self.after_sync(Effect::Send { to: peer, message: positions });
         }
-        self.send_digest(peer, true);
+        match self.records.signed(&self.config.me).cloned() {
+            Some(own) if !whole => {
+                let message = Message::Records { records: vec![own] };
+                self.after_sync(Effect::Send { to: peer, message });
+            }
+            _ => self.send_digest(peer, true),
+        }
         // Whom this node is linked to is part of what it says of itself.
         self.changed = true;
+    }
+
+    /// Whether a link that comes up now begins with all that is known of everybody. In a large cluster each
+    /// member has many links that come up together, and all of this on each of them would be as much as
+    /// members cubed: some tell it all, the others what is this node's own.
+    fn is_introduced_whole(&mut self) -> bool {
+        let whole =
+            !self.is_large() || self.introduced_at.is_none_or(|at| self.now.since(at) >= self.apart());
+        if whole {
+            self.introduced_at = Some(self.now);
+        }
+        whole
     }
 
     pub(crate) fn on_hello(&mut self, from: NodeId, cluster: ClusterId, _generation: u64) {
@@ -294,15 +322,14 @@ impl Node {
 
     /// Whom to push to, of those that are linked and did not get it from where it came from.
     pub(crate) fn push_targets(&mut self, from: Option<NodeId>) -> Vec<NodeId> {
-        let up: Vec<NodeId> = self.linked().filter(|node| Some(*node) != from).collect();
-        if self.links.len() <= PUSH_ALL_MAX {
+        let others = self.linked().filter(|node| Some(*node) != from);
+        if !self.is_large() {
             // The sender has pushed to all its links itself.
-            let theirs: BTreeSet<NodeId> = from
-                .and_then(|from| self.records.get(&from))
-                .map(|record| record.links.iter().copied().collect())
-                .unwrap_or_default();
-            return up.into_iter().filter(|node| !theirs.contains(node)).collect();
+            let record = from.and_then(|from| self.records.get(&from));
+            let theirs = record.map_or(&[][..], |record| &record.links);
+            return others.filter(|node| !theirs.contains(node)).collect();
         }
+        let up: Vec<NodeId> = others.collect();
         if up.len() <= PUSH_LINKS {
             return up;
         }

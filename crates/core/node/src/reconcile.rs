@@ -1,5 +1,6 @@
 //! From the plan to one next step for each container of this node.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
@@ -249,12 +250,12 @@ impl Node {
     pub(crate) fn claims_of<'a>(
         &'a self,
         replica: &'a ReplicaId,
-    ) -> impl Iterator<Item = (NodeId, ContainerRecord)> + 'a {
+    ) -> impl Iterator<Item = (NodeId, Cow<'a, ContainerRecord>)> + 'a {
         let me = self.config.me;
         let own = self.mine.values().filter(move |mine| mine.claim.replica == *replica);
         let others = self.records.containers_of(replica).filter(move |(node, _)| *node != me);
-        let others = others.map(|(node, container)| (node, container.clone()));
-        own.map(move |mine| (me, mine.record())).chain(others)
+        let others = others.map(|(node, container)| (node, Cow::Borrowed(container)));
+        own.map(move |mine| (me, Cow::Owned(mine.record()))).chain(others)
     }
 
     /// Winners confirm the containers that may go; losers that were confirmed go.

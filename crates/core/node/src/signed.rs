@@ -8,13 +8,14 @@
 //! node's id is its key, and is part of the record. An older record of a node is its own word as well:
 //! that it is old is told by its version.
 //! Reading and checking go through a [`Reader`], which is handed in: of what many nodes of one process are
-//! sent, a simulator reads each thing once.
+//! sent, a simulator reads each thing once, and takes in each event once for all that stand alike.
 //! Absent on purpose: the key. The shell hands in what signs with it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use document::event::{DecodeError, Decoded, is_signed_by};
+use document::{Documents, Inserted};
 use model::{ClusterId, NodeRecord, Signature, SignedRecord};
 
 /// What is signed in front of a record, so that no other signature can pass for one.
@@ -82,6 +83,19 @@ pub trait Reader: fmt::Debug + Send + Sync {
     fn is_signed(&self, cluster: ClusterId, record: &NodeRecord, signed: &SignedRecord) -> bool {
         is_signed(cluster, record, signed)
     }
+
+    /// What documents become with these events, and what becomes of each, where another peer of this process
+    /// has been there. As [`document::Library::after`].
+    fn documents_after(
+        &self,
+        _documents: &Documents,
+        _events: &[&[u8]],
+    ) -> Option<(Arc<Documents>, Vec<Inserted>)> {
+        None
+    }
+
+    /// Documents that other peers of this process may come to as well. As [`document::Library::keep`].
+    fn keep_documents(&self, _documents: &Arc<Documents>, _inserted: &[Inserted]) {}
 }
 
 /// Reads everything anew each time.

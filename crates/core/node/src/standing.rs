@@ -10,11 +10,11 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use membership::Liveness;
-use model::{NodeId, Sabotage, Time};
+use membership::{Liveness, Records};
+use model::{NodeId, NodeRecord, RecordVersion, Sabotage, Time};
 
 use crate::gossip::RELAYED;
-use crate::links::PUSH_ALL_MAX;
+use crate::links::Link;
 use crate::state::Node;
 
 /// A peer in a cluster has something to do each second. One that had nothing for so long was stopped, or its
@@ -23,6 +23,59 @@ const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// For so long after that no copy makes way for another: whoever died meanwhile is found dead by then.
 const HEARS_OLD: Duration = Duration::from_secs(3);
+
+/// Whom each record says its node is linked to, as bits by member: in a large cluster that is cut, this is
+/// asked of each of many for each of many.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    members: Vec<NodeId>,
+    /// By member: of which record, and the bits.
+    links: Vec<Option<(RecordVersion, Vec<u64>)>>,
+}
+
+impl Said {
+    fn follow<'a>(&mut self, members: impl Iterator<Item = &'a NodeId> + Clone) {
+        if !members.clone().eq(self.members.iter()) {
+            self.members = members.copied().collect();
+            self.links = vec![None; self.members.len()];
+        }
+    }
+
+    fn place(&self, node: &NodeId) -> Option<usize> {
+        self.members.binary_search(node).ok()
+    }
+
+    /// Everybody that one of `words` says it is linked to.
+    fn linked<'a>(&mut self, words: impl Iterator<Item = &'a NodeId>, records: &Records) -> Vec<u64> {
+        let mut all = vec![0; self.members.len().div_ceil(64)];
+        for record in words.filter_map(|node| records.get(node)) {
+            let Some(place) = self.place(&record.node) else { continue };
+            let known = self.links[place].as_ref().is_some_and(|(version, _)| *version == record.version);
+            if !known {
+                self.links[place] = Some((record.version, self.bits(record)));
+            }
+            let bits = self.links[place].iter().flat_map(|(_, bits)| bits);
+            for (word, more) in all.iter_mut().zip(bits) {
+                *word |= *more;
+            }
+        }
+        all
+    }
+
+    fn bits(&self, record: &NodeRecord) -> Vec<u64> {
+        let mut bits = vec![0; self.members.len().div_ceil(64)];
+        // They are mostly in order, and so are the members.
+        let mut next = 0;
+        for link in &record.links {
+            let place = if self.members.get(next) == Some(link) { Some(next) } else { self.place(link) };
+            if let Some(place) = place {
+                bits[place / 64] |= 1 << (place % 64);
+                next = place + 1;
+            }
+        }
+        bits
+    }
+}
 
 impl Node {
     /// Sees whether this peer stood still since its last input. The word of a winner that waited for it
@@ -40,7 +93,7 @@ impl Node {
     /// How far apart plans are, looks at who counts, and what is said of nodes: in a large cluster news
     /// come in bursts.
     pub(crate) fn apart(&self) -> Duration {
-        if self.links.len() <= PUSH_ALL_MAX {
+        if !self.is_large() {
             return Duration::ZERO;
         }
         let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
@@ -58,6 +111,36 @@ impl Node {
     }
 
     /// Whose record counts as their present word, and whose work as running.
+    /// Says so where that has changed: mostly nothing has.
+    fn see_who_counts(&mut self) -> bool {
+        let has_word = |(node, link): &(&NodeId, &Link)| self.has_word_on(node, link);
+        let same_words = self.links.iter().filter(has_word).map(|(node, _)| node).eq(self.words.iter());
+        if !same_words {
+            self.words = self.links.iter().filter(has_word).map(|(node, _)| *node).collect();
+        }
+        if self.links.keys().all(|node| self.is_alive_by_itself(node)) {
+            let same_alive = self.alive.len() == self.links.len() && self.links.keys().eq(self.alive.iter());
+            if !same_alive {
+                self.alive = self.links.keys().copied().collect();
+            }
+            return !same_words || !same_alive;
+        }
+        let mut said = std::mem::take(&mut self.said);
+        said.follow(self.links.keys());
+        let linked = said.linked(self.words.iter(), &self.records);
+        let is_linked = |place: usize| linked[place / 64] >> (place % 64) & 1 == 1;
+        // The members there are the keys of the links, in their order.
+        let counts = |(place, node): &(usize, &NodeId)| self.is_alive_by_itself(node) || is_linked(*place);
+        let all = || self.links.keys().enumerate().filter(counts).map(|(_, node)| node);
+        let same_alive = all().eq(self.alive.iter());
+        if !same_alive {
+            self.alive = all().copied().collect();
+        }
+        self.said = said;
+        !same_words || !same_alive
+    }
+
+    /// The same, worked out from nothing.
     pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
         let words: BTreeSet<NodeId> =
             self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
@@ -78,16 +161,8 @@ impl Node {
     pub(crate) fn look_who_counts(&mut self) {
         self.stirred = false;
         self.looked_at = Some(self.now);
-        let (words, alive) = self.who_counts();
-        self.membership.answer_for(self.answered_for(&words));
-        if words != self.words {
-            self.words = words;
-            self.dirty = true;
-        }
-        if alive != self.alive {
-            self.alive = alive;
-            self.dirty = true;
-        }
+        self.dirty |= self.see_who_counts();
+        self.membership.answer_for(self.answered_for(&self.words));
         let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
         let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
         self.stirs_at = word.into_iter().chain(grace).min();
@@ -122,7 +197,11 @@ impl Node {
     /// node that is reached through others alone, news that it lives outrun its record for a moment. That it
     /// was suspected and answered is no such news: the far end of a line is suspected all the time.
     pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
-        let (Some(link), Some(record)) = (self.links.get(node), self.records.get(node)) else { return false };
+        self.links.get(node).is_some_and(|link| self.has_word_on(node, link))
+    }
+
+    fn has_word_on(&self, node: &NodeId, link: &Link) -> bool {
+        let Some(record) = self.records.get(node) else { return false };
         if self.has(Sabotage::OldWordCounts) {
             return true;
         }
@@ -130,8 +209,7 @@ impl Node {
             return false;
         }
         if link.is_up() {
-            let named = link.held.as_ref().and_then(|held| held.get(node));
-            return named.is_some_and(|version| record.version >= *version);
+            return link.named.is_some_and(|version| record.version >= version);
         }
         self.membership.up_since(node).is_some_and(|at| self.now.since(at) >= RELAYED)
     }

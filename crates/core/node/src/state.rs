@@ -20,6 +20,7 @@ use crate::io::{CommandId, Effect, Input, Notice, Seq};
 use crate::links::Link;
 use crate::rollout::RolledBack;
 use crate::settings::{Boot, Config};
+use crate::standing::Said;
 use crate::sync::{Parked, Waiting};
 
 /// A deployment that should run, with what is costly to work out.
@@ -56,7 +57,7 @@ pub struct Node {
     pub(crate) rng: ChaCha8Rng,
     pub(crate) out: Vec<Effect>,
 
-    pub(crate) documents: Documents,
+    pub(crate) documents: Arc<Documents>,
     /// Deployments that validate, by namespace and name.
     pub(crate) desired: BTreeMap<(Name, Name), Desired>,
     /// Deployments whose merged groups do not validate: what runs of them is kept.
@@ -72,6 +73,8 @@ pub struct Node {
     pub(crate) refusing: Option<String>,
     /// While the journal takes nothing: when others are asked again for what it lost.
     pub(crate) catch_up_at: Option<Time>,
+    /// Since the journal first took nothing: the documents that are on disk.
+    pub(crate) durable: Option<Arc<Documents>>,
 
     pub(crate) membership: Membership,
     pub(crate) links: BTreeMap<NodeId, Link>,
@@ -81,6 +84,10 @@ pub struct Node {
     pub(crate) farewells: BTreeMap<NodeId, Time>,
     /// Removed nodes that were given a farewell at the gate, and when; forgotten soon.
     pub(crate) told: BTreeMap<NodeId, Time>,
+    /// When a link last began with all that is known of everybody.
+    pub(crate) introduced_at: Option<Time>,
+    /// How many events of the cluster document there were when the roster was followed last.
+    pub(crate) roster_of: Option<usize>,
     pub(crate) records: Records,
     /// Members that brought a record that its node has not signed, and when that was told.
     pub(crate) forgers: BTreeMap<NodeId, Time>,
@@ -116,6 +123,8 @@ pub struct Node {
     pub(crate) alive: BTreeSet<NodeId>,
     /// Other nodes whose records counted as their present word then.
     pub(crate) words: BTreeSet<NodeId>,
+    /// Whom each of them says it is linked to.
+    pub(crate) said: Said,
     /// Something that says whose work counts, or whose word, has changed since that was looked at.
     pub(crate) stirred: bool,
     /// When that was; `None` before the first time.
@@ -184,8 +193,14 @@ impl Node {
         if config.sabotage.has(Sabotage::LastOfJournalUnread) && events.len() > 1 {
             events.pop();
         }
-        for inserted in documents.insert_all(&events) {
-            inserted?;
+        let mut documents = Arc::new(documents);
+        let all: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
+        if let Some((found, _)) = config.reader.documents_after(&documents, &all) {
+            documents = found;
+        } else {
+            let inserted = Arc::make_mut(&mut documents).insert_all(&events);
+            let inserted = inserted.into_iter().collect::<Result<Vec<_>, _>>()?;
+            config.reader.keep_documents(&documents, &inserted);
         }
         let mut config = config;
         if config.sabotage.has(Sabotage::StartsUncounted) {
@@ -212,11 +227,14 @@ impl Node {
             parked: Parked::default(),
             refusing: None,
             catch_up_at: None,
+            durable: None,
             membership,
             links: BTreeMap::new(),
             dials: BTreeSet::new(),
             farewells: BTreeMap::new(),
             told: BTreeMap::new(),
+            introduced_at: None,
+            roster_of: None,
             records,
             forgers: BTreeMap::new(),
             count: 0,
@@ -246,6 +264,7 @@ impl Node {
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
+            said: Said::default(),
             stirred: true,
             looked_at: None,
             hears_old_until: None,
@@ -271,10 +290,9 @@ impl Node {
         self.now = now;
         self.wall_ms = wall_ms;
         // Who counts follows from links, from records (whom those that are up say they are linked to),
-        // from the roster and from who is believed alive. The first three change by these inputs alone;
-        // what a datagram or time changes of the last says so itself. Most inputs are datagrams, and
-        // most of those change nobody's mind.
-        self.stirred |= !matches!(input, Input::Datagram { .. } | Input::Woken);
+        // from the roster and from who is believed alive. Links change by these inputs; what changes one of
+        // the others says so itself. Most inputs change nobody's mind.
+        self.stirred |= matches!(input, Input::Connected(_) | Input::Disconnected(_));
         match input {
             Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
             Input::Persisted(seq) => self.on_persisted(seq),
@@ -328,6 +346,9 @@ impl Node {
                 break;
             }
             self.reconcile();
+            if self.is_large() {
+                break; // What follows from its own claims waits like all other news: one plan for all.
+            }
         }
         self.publish_if_due();
     }
@@ -375,8 +396,13 @@ impl Node {
     }
 
     /// The documents.
-    pub const fn documents(&self) -> &Documents {
+    pub fn documents(&self) -> &Documents {
         &self.documents
+    }
+
+    /// The same, to be held on to.
+    pub fn shared_documents(&self) -> Arc<Documents> {
+        Arc::clone(&self.documents)
     }
 
     /// Deployments that validate.

@@ -1,6 +1,7 @@
 //! Events: taken from clients and peers, put on disk, passed on, caught up with.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use document::{Documents, InsertError, Inserted, Outcome as Verdict};
 use model::{DocId, EventId, NodeId, Sabotage, Time};
@@ -111,6 +112,26 @@ impl Node {
         self.documents.event(id).filter(|stored| stored.void.is_none()).map(|stored| stored.event.encode())
     }
 
+    /// Judges an event and takes it in, unless it is void.
+    fn insert(&mut self, event: &[u8]) -> Result<Inserted, InsertError> {
+        let ahead = self.insert_ahead(&[event]);
+        if let Some(inserted) = ahead.and_then(|mut ahead| ahead.pop()) {
+            return Ok(inserted);
+        }
+        let inserted = Documents::insert_valid(&mut self.documents, event)?;
+        if matches!(inserted.outcome, Verdict::Applied { .. }) {
+            self.config.reader.keep_documents(&self.documents, std::slice::from_ref(&inserted));
+        }
+        Ok(inserted)
+    }
+
+    /// The same of some events, where another peer of this process has done just that.
+    fn insert_ahead(&mut self, events: &[&[u8]]) -> Option<Vec<Inserted>> {
+        let (documents, inserted) = self.config.reader.documents_after(&self.documents, events)?;
+        self.documents = documents;
+        Some(inserted)
+    }
+
     fn persist(&mut self, events: Vec<(EventId, Vec<u8>)>) -> Seq {
         self.issued = Seq(self.issued.0 + 1);
         let (ids, mut records): (Vec<_>, Vec<_>) = events.into_iter().unzip();
@@ -136,7 +157,7 @@ impl Node {
             return refuse(self, "removed", format!("this node was removed from the cluster{told}"));
         }
         // Void events are refused and not remembered: nobody else would take them either.
-        let Inserted { id, outcome, .. } = match self.documents.insert_valid(&event) {
+        let Inserted { id, outcome, .. } = match self.insert(&event) {
             Ok(Inserted { outcome: Verdict::Void { reason }, .. }) => {
                 return refuse(self, "void", reason.to_string());
             }
@@ -164,8 +185,7 @@ impl Node {
             Waiting { event: id, seq, needed: durable.max(1), on: BTreeSet::new(), deadline, known };
         self.waiting.insert(command, waiting);
         if known {
-            let events = self.bytes_of(id).into_iter().collect();
-            self.push(&Message::Events { events, more: false }, None);
+            self.pass_on_events(&[id], None);
         }
         self.answer_clients();
     }
@@ -173,24 +193,27 @@ impl Node {
     /// What follows from new events: pushed on and told, once they are synced, and planned for then: a
     /// change that the disk refuses must not have moved a container.
     fn events_changed(&mut self, ids: &[EventId], from: Option<NodeId>) {
-        let mut events = Vec::new();
-        let mut size = 0;
-        for id in ids {
-            let Some(bytes) = self.bytes_of(*id) else { continue };
-            if size + bytes.len() > EVENTS_BYTES_MAX {
-                let events = std::mem::take(&mut events);
-                self.push(&Message::Events { events, more: false }, from);
-                size = 0;
-            }
-            size += bytes.len();
-            events.push(bytes);
-        }
-        if !events.is_empty() {
-            self.push(&Message::Events { events, more: false }, from);
-        }
+        self.pass_on_events(ids, from);
         self.roster_changed();
         self.heads_moved.get_or_insert(self.now);
         self.dirty = true;
+    }
+
+    /// Sends events on, once they may be said: to everybody in a small cluster, along trees in a large one.
+    fn pass_on_events(&mut self, ids: &[EventId], from: Option<NodeId>) {
+        let with_bytes = |id: &EventId| self.bytes_of(*id).map(|bytes| (*id, bytes));
+        let (ids, events): (Vec<EventId>, Vec<Vec<u8>>) = ids.iter().filter_map(with_bytes).unzip();
+        if !self.is_large() {
+            for events in in_messages(events) {
+                self.push(&Message::Events { events, more: false }, from);
+            }
+            return;
+        }
+        for (to, its) in self.spread(&ids, from) {
+            for events in in_messages(its.into_iter().filter_map(|at| events.get(at).cloned())) {
+                self.after_sync(Effect::Send { to, message: Message::Events { events, more: false } });
+            }
+        }
     }
 
     /// Sends to a bounded number of links, once it may be said.
@@ -213,6 +236,7 @@ impl Node {
             }
         }
         self.catch_up_at = None;
+        self.durable = None;
         while self.at_journal.front().is_some_and(|(at, _)| *at <= self.synced) {
             self.at_journal.pop_front();
         }
@@ -240,7 +264,11 @@ impl Node {
         self.issued = Seq(self.issued.0 + 1);
         self.synced = self.issued;
         if !self.has(Sabotage::LostKept) {
-            self.documents = without(&self.documents, &lost);
+            // A full disk takes nothing again and again: all that came since the last time is lost.
+            let all = self.at_journal.is_empty();
+            let before = self.durable.take().filter(|_| all);
+            self.documents = before.unwrap_or_else(|| Arc::new(without(&self.documents, &lost)));
+            self.durable = all.then(|| Arc::clone(&self.documents));
         }
         let failed: Vec<CommandId> = self
             .waiting
@@ -263,6 +291,9 @@ impl Node {
 
     /// Answers every client that has what it waits for, or whose time is up.
     fn answer_clients(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let reachable = u32::try_from(self.linked().count()).unwrap_or(u32::MAX);
         let done: Vec<CommandId> = self
             .waiting
@@ -321,13 +352,22 @@ impl Node {
         if self.is_out() {
             return; // What happens after its removal is none of its business.
         }
+        // With events parked it matters when each comes.
+        let together = self.parked.len() == 0 && events.len() > 1;
+        let all: Vec<&[u8]> = events.iter().map(Vec::as_slice).collect();
+        let ahead = if together { self.insert_ahead(&all) } else { None };
+        let mut ahead = VecDeque::from(ahead.unwrap_or_default());
         let mut queue: VecDeque<(NodeId, Vec<u8>)> = events.into_iter().map(|bytes| (from, bytes)).collect();
         let mut fresh: Vec<(EventId, Vec<u8>)> = Vec::new();
         let mut stored: Vec<EventId> = Vec::new();
         let mut missing = BTreeSet::new();
         let mut docs = BTreeSet::new();
         while let Some((sender, bytes)) = queue.pop_front() {
-            match self.documents.insert_valid(&bytes) {
+            let inserted = match ahead.pop_front() {
+                Some(inserted) => Ok(inserted),
+                None => self.insert(&bytes),
+            };
+            match inserted {
                 Ok(Inserted { outcome: Verdict::Void { reason }, .. }) => {
                     self.notice(
                         "event-void",
@@ -503,6 +543,23 @@ impl Node {
         let catch_up = self.catch_up_at.map(|at| (at, "what the journal lost is asked for again"));
         clients.chain(catch_up).min()
     }
+}
+
+/// Splits events over messages that fit a frame.
+fn in_messages(events: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    let mut messages: Vec<Vec<Vec<u8>>> = Vec::new();
+    let mut size = 0;
+    for bytes in events {
+        size += bytes.len();
+        match messages.last_mut() {
+            Some(last) if size <= EVENTS_BYTES_MAX => last.push(bytes),
+            _ => {
+                size = bytes.len();
+                messages.push(vec![bytes]);
+            }
+        }
+    }
+    messages
 }
 
 /// The documents without some events, and without what builds on them. Dear, and rare: a full disk.

@@ -1,9 +1,10 @@
 //! What a plan is made from, and what of it one node alone can tell of its own containers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use document::event::Schedule;
-use model::{ContainerId, ContainerRecord, Mode, NodeId, ReplicaId, Sabotage};
+use model::{ContainerId, ContainerRecord, Mode, NodeId, NodeRecord, ReplicaId, Sabotage};
 use planner::{NodeView, Rank, View, Wanted};
 
 use crate::state::{Desired, Node};
@@ -38,10 +39,15 @@ impl Node {
     pub(crate) fn make_plan(&mut self) {
         // Taken out while the view borrows the rest.
         let mut planner = std::mem::take(&mut self.planner);
-        let mut own = self.own_record();
+        // What it said of itself last, where nothing has changed since.
+        let said = |last: &&NodeRecord| !self.changed && last.version.count == self.count;
+        let last = self.records.get(&self.config.me).filter(said);
+        let mut own = last.map_or_else(|| Cow::Owned(self.own_record()), Cow::Borrowed);
         if self.has(Sabotage::PlansForItself) {
+            let own = own.to_mut();
             own.capacity = own.capacity.plus(&own.capacity);
         }
+        let own_said = matches!(own, Cow::Borrowed(_)).then_some(own.version);
         let members = &self.documents.roster().nodes;
         // Only these need them, and each is a walk over all members.
         let any_global = self.desired.values().any(|it| it.deployment.replicas.mode == Mode::Global);
@@ -55,17 +61,16 @@ impl Node {
             nodes: members
                 .iter()
                 .filter_map(|(id, member)| {
-                    let record = if *id == self.config.me { Some(&own) } else { self.records.get(id) };
+                    let is_own = *id == self.config.me;
+                    let record = if is_own { Some(&*own) } else { self.records.get(id) };
                     record.map(|record| {
                         let node = NodeView {
-                            said: (*id != self.config.me).then_some(record.version),
+                            said: if is_own { own_said } else { Some(record.version) },
                             name: &record.name,
                             labels: &record.labels,
                             capacity: record.capacity,
                             capacity_version: record.capacity_version,
-                            alive: *id == self.config.me
-                                || self.alive.contains(id)
-                                || self.has(Sabotage::NoTakeOver),
+                            alive: is_own || self.alive.contains(id) || self.has(Sabotage::NoTakeOver),
                             ordinal: ordinals.get(id).copied().unwrap_or_default(),
                             accepts_new: member.schedule == Schedule::Normal,
                             drains: member.schedule == Schedule::Drained,
@@ -80,6 +85,7 @@ impl Node {
             rules: planner::RULES,
         };
         planner.plan(&view);
+        drop(own);
         self.planner = planner;
         self.planned_at = Some(self.now);
     }

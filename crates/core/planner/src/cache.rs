@@ -290,7 +290,7 @@ pub(crate) struct SlotState {
     pub(crate) key: Arc<Key>,
     /// `None` when it is not wanted.
     pub(crate) spec: Option<Spec>,
-    /// The claims on all nodes, those that are down included, in no order.
+    /// The claims on all nodes, those that are down included, by node.
     pub(crate) claims: Vec<(NodeId, Claim)>,
     /// Ordinals that need room on a node.
     pub(crate) needs: Vec<Need>,

@@ -199,8 +199,9 @@ impl Planner {
             let (was, is) = (&before[of(&before, slot)], &after[of(&after, slot)]);
             if was != is {
                 let claims = &mut self.slots.get_mut(slot).claims;
-                claims.retain(|(node, _)| *node != id);
-                claims.extend(is.iter().map(|claim| (id, *claim)));
+                let from = claims.partition_point(|(node, _)| *node < id);
+                let length = claims[from..].partition_point(|(node, _)| *node == id);
+                claims.splice(from..from + length, is.iter().map(|claim| (id, *claim)));
                 touched.insert(slot);
             }
         }
@@ -213,18 +214,29 @@ impl Planner {
         let mut replica = key.replica(0);
         let mut needs = Vec::new();
         let stands = state.spec.as_ref().map_or_else(Vec::new, |spec| stances(spec, state, &self.nodes));
-        let planned: Vec<u32> = stands.iter().map(|(ordinal, _)| *ordinal).collect();
+        let ordinals: Vec<u32> = stands.iter().map(|(ordinal, _)| *ordinal).collect();
+        let mut added = Vec::new();
+        // The replicas of one deployment follow one another in the plan: one walk instead of many searches.
+        let last = key.replica(u32::MAX);
+        let mut planned = self.plan.placements.range_mut(&replica..=&last).peekable();
         for (ordinal, stance) in stands {
             match stance {
                 Stance::Needs(need) => needs.push(need),
                 Stance::Settled(placement) => {
-                    replica.ordinal = ordinal;
-                    set(&mut self.plan.placements, &replica, placement);
+                    while planned.next_if(|(known, _)| known.ordinal < ordinal).is_some() {}
+                    match planned.next_if(|(known, _)| known.ordinal == ordinal) {
+                        Some((_, old)) => *old = placement,
+                        None => added.push((ordinal, placement)),
+                    }
                 }
             }
         }
+        for (ordinal, placement) in added {
+            replica.ordinal = ordinal;
+            self.plan.placements.insert(replica.clone(), placement);
+        }
         // Both are in order.
-        let mut now = planned.iter().peekable();
+        let mut now = ordinals.iter().peekable();
         for ordinal in &state.planned {
             while now.next_if(|it| *it < ordinal).is_some() {}
             if now.peek() != Some(&ordinal) {
@@ -243,7 +255,7 @@ impl Planner {
         let complete = state.spec.as_ref().filter(|spec| is_complete(spec, state, &self.nodes));
         let complete = complete.map(|spec| spec.revision);
         let state = self.slots.get_mut(slot);
-        state.planned = planned;
+        state.planned = ordinals;
         state.needs = needs;
         state.complete = complete.or(state.complete);
     }

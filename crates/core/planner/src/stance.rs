@@ -79,8 +79,12 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
         Mode::Replicated => {
             let mut held: Vec<Held> = Vec::new();
             held.resize_with(spec.count as usize, Held::default);
+            // Both are by node: one walk instead of many searches.
+            let mut nodes = nodes.iter().peekable();
             for (id, claim) in &slot.claims {
-                if let (Some(held), Some(node)) = (held.get_mut(claim.ordinal as usize), nodes.get(id)) {
+                while nodes.next_if(|(node, _)| *node < id).is_some() {}
+                let node = nodes.peek().filter(|(node, _)| *node == id);
+                if let (Some(held), Some((_, node))) = (held.get_mut(claim.ordinal as usize), node) {
                     held.add(spec, *id, node, claim);
                 }
             }

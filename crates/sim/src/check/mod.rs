@@ -112,8 +112,10 @@ impl crate::world::Cluster {
     }
 
     /// Whether the costly checks are made: those of instants, and of what each message says. They are,
-    /// unless a measurement of large clusters does without.
+    /// unless a measurement of large clusters does without. Then peers that have taken in the same events
+    /// have one set of documents together, in whatever order the events came.
     pub fn thorough(&mut self, thorough: bool) {
         self.check.thorough = thorough;
+        self.reader.library().in_any_order(!thorough);
     }
 }

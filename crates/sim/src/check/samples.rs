@@ -109,11 +109,16 @@ impl Cluster {
     fn true_words(&mut self, component: &[usize]) {
         let window = FRESH + self.settings.slack();
         let mut wrong = None;
+        // Many tell the same of one machine: by the same record.
+        let mut looked_at = BTreeSet::new();
         for (teller, of) in component.iter().flat_map(|a| component.iter().map(move |b| (*a, *b))) {
             let (Some(node), id) = (self.node(teller), self.hosts[of].id) else { continue };
             let Some(record) = node.records().get(&id).filter(|_| node.liveness(&id) == Liveness::Up) else {
                 continue;
             };
+            if !looked_at.insert((of, record.version)) {
+                continue;
+            }
             let ids = |states: &[ContainerState]| -> BTreeSet<ContainerId> {
                 record.containers.iter().filter(|it| states.contains(&it.state)).map(|it| it.id).collect()
             };
