@@ -20,6 +20,11 @@ bench:
     cargo build --release -p cli -p e2e --features e2e/bench --bin skerry --bin bench
     target/release/bench
 
+# Random stories on real peers, for so long (90s, 10m, 2h).
+stories for="10m":
+    cargo build --release -p cli -p e2e --bins
+    target/release/stories --for {{for}}
+
 # Write the schemas and help pages again.
 schemas:
     cargo run -p cli -- schema --all schemas

@@ -65,5 +65,8 @@ pub fn probe() -> PathBuf {
 /// The folder of this build's binaries.
 fn folder() -> PathBuf {
     let me = std::env::current_exe().expect("a test knows its own path");
-    me.parent().and_then(Path::parent).expect("tests lie two folders below the target's").to_owned()
+    let folder = me.parent().expect("a program lies in a folder");
+    // Tests lie in a folder of their own beside the other programs.
+    let of_tests = folder.file_name().is_some_and(|name| name == "deps");
+    if of_tests { folder.parent().expect("it lies below the target's").to_owned() } else { folder.to_owned() }
 }

@@ -11,6 +11,7 @@
 
 pub mod binary;
 pub mod look;
+pub mod stories;
 pub mod world;
 
 pub use look::{Held, eventually, never_within};

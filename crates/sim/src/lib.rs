@@ -48,6 +48,7 @@ pub mod whatif;
 mod world;
 
 pub use author::{Author, Spec};
+pub use check::rules;
 pub use faults::User;
 pub use host::{Container, HostState, Machine};
 pub use timeline::Life;

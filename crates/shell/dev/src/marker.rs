@@ -85,6 +85,9 @@ pub(crate) struct CutRecord {
     pub(crate) groups: Vec<Vec<String>>,
     /// Sender and receiver.
     pub(crate) one_way: Vec<(String, String)>,
+    /// Sender, receiver, and how many packets of a thousand are lost on the way.
+    #[serde(default)]
+    pub(crate) lossy: Vec<(String, String, u16)>,
 }
 
 /// The file.

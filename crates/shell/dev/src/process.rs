@@ -78,6 +78,25 @@ impl Process {
         args(self.pid)
     }
 
+    /// Lets it stand still, all its threads, until [`Process::go_on`]. One that has ended is no error.
+    pub fn stand_still(&self) -> Result<(), ProcessError> {
+        self.signalled(Signal::STOP)
+    }
+
+    /// Lets it go on. One that does not stand still, or has ended, is no error.
+    pub fn go_on(&self) -> Result<(), ProcessError> {
+        self.signalled(Signal::CONT)
+    }
+
+    fn signalled(&self, what: Signal) -> Result<(), ProcessError> {
+        let Some(held) = hold(self.pid)? else { return Ok(()) };
+        // Held first, looked at then: the number cannot have changed hands in between.
+        if stat(self.pid).map(|(_, ticks, _)| ticks).ok() != Some(self.start_ticks) {
+            return Ok(());
+        }
+        signal(self.pid, &held, what)
+    }
+
     /// Kills it with SIGKILL and waits until all of it has ended, and has let go of its files. One that
     /// had ended is no error.
     pub fn kill(&self) -> Result<(), ProcessError> {
@@ -86,7 +105,7 @@ impl Process {
         if stat(self.pid).map(|(_, ticks, _)| ticks).ok() != Some(self.start_ticks) {
             return Ok(());
         }
-        signal(self.pid, &held)?;
+        signal(self.pid, &held, Signal::KILL)?;
         // Its first thread may be a zombie while others still hold locks: the pidfd tells of the last.
         let mut polled = [PollFd::new(held.as_fd(), PollFlags::POLLIN)];
         let look = |source: nix::Error| ProcessError::Look { pid: self.pid, source: source.into() };
@@ -109,7 +128,7 @@ pub(crate) fn kill_those(pids: &[u32], still: impl Fn(u32) -> bool) -> Result<()
         if let Some(held) = hold(*pid)?
             && still(*pid)
         {
-            signal(*pid, &held)?;
+            signal(*pid, &held, Signal::KILL)?;
         }
     }
     Ok(())
@@ -125,8 +144,8 @@ fn hold(pid: u32) -> Result<Option<OwnedFd>, ProcessError> {
     }
 }
 
-fn signal(pid: u32, held: &OwnedFd) -> Result<(), ProcessError> {
-    match pidfd_send_signal(held, Signal::KILL) {
+fn signal(pid: u32, held: &OwnedFd, what: Signal) -> Result<(), ProcessError> {
+    match pidfd_send_signal(held, what) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(ProcessError::Signal { pid, source: error.into() }),
     }
@@ -216,6 +235,27 @@ mod tests {
         assert_eq!((process.parent(), successor.parent()), (Some(std::process::id()), None));
         process.kill().unwrap();
         assert!(!process.is_alive());
+        process.kill().unwrap();
+        assert!(!child.0.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_process_that_stands_still_does_so_until_it_goes_on_and_can_be_killed_meanwhile() {
+        let still = |process: &Process| stat(process.pid).is_ok_and(|(state, ..)| state == 'T');
+        let is = |process: &Process, wanted: bool| {
+            let look = || if still(process) == wanted { Ok(()) } else { Err("not yet".to_owned()) };
+            crate::wait::until(END_WAIT, look).unwrap();
+        };
+        let mut child = Sleeper::new("1000");
+        let process = Process::find(child.0.id()).unwrap();
+        process.stand_still().unwrap();
+        is(&process, true);
+        process.go_on().unwrap();
+        is(&process, false);
+        // Its number in other hands: nothing is done.
+        Process { start_ticks: process.start_ticks + 1, ..process }.stand_still().unwrap();
+        assert!(!still(&process));
+        process.stand_still().unwrap();
         process.kill().unwrap();
         assert!(!child.0.wait().unwrap().success());
     }

@@ -4,18 +4,20 @@
 //!   is invented, no identity is used twice, nothing deleted is started, no last copy is stopped.
 //! - `samples`: at instants: one copy of each replica where the world has been quiet, words that agree
 //!   with the kernels, equal plans from equal knowledge, starts without a network.
+//! - `rules`: those of them that can be held to real kernels as well.
 //! - `reference`: what the deployments are by the events alone, by a second opinion, at the end.
 //!
 //! The ids (`S1`, `L6`) are those of docs/simulation.md. What does not hold is a violation of the
 //! cluster; a story that has one has failed.
 
 mod reference;
+pub mod rules;
 mod samples;
 mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{ContainerId, EventId, RecordVersion, ReplicaId, Revision, Time};
 
@@ -36,9 +38,6 @@ struct Booted {
     containers: Vec<ContainerId>,
 }
 
-/// What ran on a machine from a time on.
-type Ran = (Time, BTreeSet<ContainerId>);
-
 /// What the checks remember.
 #[derive(Debug, Default)]
 pub(crate) struct Check {
@@ -56,7 +55,7 @@ pub(crate) struct Check {
     excused: BTreeMap<ReplicaId, Time>,
     /// When anything was last done to the world.
     disturbed: Time,
-    truth: BTreeMap<usize, VecDeque<Ran>>,
+    truth: BTreeMap<usize, rules::Truth<ContainerId>>,
     boots: Vec<Booted>,
     next_sample: Time,
     /// How often each check had something to look at: one that never had says nothing.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use membership::Liveness;
-use model::{ContainerId, ContainerState, DocId, EventId, ReplicaId, Revision};
+use model::{ContainerId, ContainerState, DocId, EventId};
 use node::Phase;
 
+use super::rules::{self, Truth};
 use crate::host::{Container, HostState};
 use crate::weather::{GRACE, SLOW_SYNC};
 use crate::world::{Cluster, Settings};
@@ -20,9 +21,6 @@ const DUPLICATES: Duration = Duration::from_secs(2);
 
 /// How old a word about a node may be that counts as fresh.
 const FRESH: Duration = Duration::from_secs(2);
-
-/// How long what ran is remembered: longer than any word may be old.
-const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// Datagrams lost, in thousandths, from which on a network is never quiet: the living are called dead.
 const LOSS_MAX: u32 = 50;
@@ -76,39 +74,14 @@ impl Cluster {
         }
     }
 
-    /// Machines whose peers hear each other, each of one all others of it. What hears only some is in
-    /// none: it is for the stories of bridges.
+    /// Machines whose peers hear each other, each of one all others of it.
     fn components(&self) -> Vec<Vec<usize>> {
-        let count = self.hosts.len();
-        let clear = |a: usize, b: usize| {
-            let open = |a, b| !self.is_cut(a, b) && !self.clogs.contains_key(&(a, b));
-            open(a, b) && open(b, a)
-        };
-        let member = |a: usize, b: usize| {
-            self.hosts[a].allowed.contains(&self.hosts[b].id)
-                && self.hosts[b].allowed.contains(&self.hosts[a].id)
-        };
-        let mut left: BTreeSet<usize> =
-            (0..count).filter(|host| self.hosts[*host].node.is_some() && self.hosts[*host].hears()).collect();
-        let mut components = Vec::new();
-        while let Some(first) = left.pop_first() {
-            let mut component = BTreeSet::from([first]);
-            let mut queue = vec![first];
-            while let Some(a) = queue.pop() {
-                let near: Vec<usize> =
-                    left.iter().copied().filter(|b| clear(a, *b) && member(a, *b)).collect();
-                for b in near {
-                    left.remove(&b);
-                    component.insert(b);
-                    queue.push(b);
-                }
-            }
-            let all: Vec<usize> = component.into_iter().collect();
-            if all.iter().all(|a| all.iter().all(|b| a == b || (clear(*a, *b) && member(*a, *b)))) {
-                components.push(all);
-            }
-        }
-        components
+        let open = |a, b| !self.is_cut(a, b) && !self.clogs.contains_key(&(a, b));
+        let knows = |a: usize, b: usize| self.hosts[a].allowed.contains(&self.hosts[b].id);
+        let hears = |host: usize| self.hosts[host].node.is_some() && self.hosts[host].hears();
+        rules::components(self.hosts.len(), hears, |a, b| {
+            open(a, b) && open(b, a) && knows(a, b) && knows(b, a)
+        })
     }
 
     /// S7: in a component that has been quiet no replica has two copies that both are old enough to
@@ -119,16 +92,14 @@ impl Cluster {
             return;
         }
         let found_out = DUPLICATES * 2 + self.settings.slack();
-        let mut copies: BTreeMap<(ReplicaId, Revision), Vec<usize>> = BTreeMap::new();
-        for host in component {
-            let old = |it: &Container| !it.stop_asked && self.now.since(it.started) > found_out;
-            for (_, container) in self.running(*host).filter(|(_, it)| old(it)) {
-                let key = (container.claim.replica.clone(), container.claim.revision);
-                copies.entry(key).or_default().push(*host);
-            }
-        }
+        let old = |it: &Container| !it.stop_asked && self.now.since(it.started) > found_out;
+        let copies = component.iter().flat_map(|host| {
+            let running = self.running(*host).filter(|(_, it)| old(it));
+            running.map(|(_, it)| ((it.claim.replica.clone(), it.claim.revision), *host))
+        });
+        let twice = rules::run_twice(copies);
         self.check.looks("S7");
-        if let Some(((replica, _), hosts)) = copies.into_iter().find(|(_, hosts)| hosts.len() > 1) {
+        if let Some(((replica, _), hosts)) = twice {
             let on: Vec<String> = hosts.iter().map(|host| format!("n{}", host + 1)).collect();
             self.violation(&format!("S7: {replica:?} runs on {} for {found_out:?}", on.join(" and ")));
         }
@@ -148,19 +119,10 @@ impl Cluster {
             };
             let runs = ids(&[ContainerState::Running]);
             let may = ids(&[ContainerState::Running, ContainerState::Starting, ContainerState::Stopping]);
-            let truth = self.check.truth.get(&of).into_iter().flatten().rev();
-            let mut recent = Vec::new();
-            for (since, ran) in truth {
-                recent.push(ran);
-                if self.now.since(*since) > window {
-                    break; // This one was so when the window began.
-                }
-            }
-            let nothing = BTreeSet::new();
-            if recent.is_empty() {
-                recent.push(&nothing);
-            }
-            if !recent.iter().any(|ran| runs.is_subset(ran) && ran.is_subset(&may)) {
+            let nothing = Truth::default();
+            let truth = self.check.truth.get(&of).unwrap_or(&nothing);
+            if !truth.bears_out(self.now, window, &runs, &may) {
+                let recent = truth.within(self.now, window);
                 wrong = Some(format!(
                     "S9: n{} says that n{} runs {runs:?}; it ran {recent:?}",
                     teller + 1,
@@ -178,11 +140,7 @@ impl Cluster {
     pub(crate) fn remember_truth(&mut self, host: usize) {
         let runs: BTreeSet<ContainerId> = self.running(host).map(|(id, _)| *id).collect();
         let now = self.now;
-        let truth = self.check.truth.entry(host).or_default();
-        truth.push_back((now, runs));
-        while truth.len() > 1 && truth.get(1).is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
-            truth.pop_front();
-        }
+        self.check.truth.entry(host).or_default().note(now, runs);
     }
 
     /// S4: peers that know the same have made the same plan.

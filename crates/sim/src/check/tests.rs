@@ -93,8 +93,8 @@ fn the_stop_of_a_last_copy_is_seen() {
 fn a_word_that_was_never_true_is_seen() {
     let mut cluster = at_rest();
     for truth in cluster.check.truth.values_mut() {
-        truth.clear();
-        truth.push_back((model::Time::ZERO, BTreeSet::new()));
+        *truth = super::rules::Truth::default();
+        truth.note(model::Time::ZERO, BTreeSet::new());
     }
     cluster.run_for(Duration::from_secs(1));
     saw(&cluster, "S9");

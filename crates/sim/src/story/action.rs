@@ -116,7 +116,8 @@ pub enum Bad {
 
 /// Kinds of actions that have a weight of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+#[allow(missing_docs, reason = "each is the `Action` of its name, or a `Set` of the group that it names")]
+pub enum Kind {
     Apply,
     Set,
     Resources,
@@ -154,6 +155,35 @@ pub(super) enum Kind {
     Join,
     Leave,
     Remove,
+}
+
+impl Kind {
+    /// What can be done to real peers on one machine as well: nothing of disks, clocks and other kernels,
+    /// and no death between two effects, which nobody outside of a peer can time. A link can be cut and
+    /// lose packets there; it cannot hold them back.
+    pub const REAL: &[Self] = &[
+        Self::Apply,
+        Self::Set,
+        Self::Resources,
+        Self::Scale,
+        Self::Restart,
+        Self::Delete,
+        Self::Undo,
+        Self::Bad,
+        Self::Retry,
+        Self::Cut,
+        Self::Heal,
+        Self::Flap,
+        Self::Lossy,
+        Self::PowerOff,
+        Self::KillPeer,
+        Self::Again,
+        Self::Start,
+        Self::Blackout,
+        Self::StartAll,
+        Self::Pause,
+        Self::Crash,
+    ];
 }
 
 /// Each kind and its weight before the story's taste.

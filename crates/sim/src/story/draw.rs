@@ -170,6 +170,12 @@ impl Story {
 
     /// The same on so many machines.
     pub fn draw_sized(seed: u64, nodes: Option<usize>) -> Self {
+        Self::draw_among(seed, nodes, |_| true)
+    }
+
+    /// The same with steps of some kinds only, for a world that cannot do all of them. Users apply and
+    /// change deployments in any.
+    pub fn draw_among(seed: u64, nodes: Option<usize>, can: impl Fn(Kind) -> bool) -> Self {
         let mut dice = Dice(ChaCha8Rng::from_seed(seed32(seed, 0x57, 2)));
         let drawn = dice.pick(&[2, 3, 3, 4, 4, 5, 5, 6]);
         let nodes = nodes.unwrap_or(drawn);
@@ -208,7 +214,7 @@ impl Story {
         let mut weights: Vec<u32> = KINDS.iter().map(|(_, weight)| *weight).collect();
         for (weight, (kind, _)) in weights.iter_mut().zip(KINDS).skip(2) {
             *weight = dice.pick(&[0, 0, *weight, *weight, *weight * 4]);
-            if matches!(kind, Kind::BackUp | Kind::Restore | Kind::Clone) && !repeats {
+            if matches!(kind, Kind::BackUp | Kind::Restore | Kind::Clone) && !repeats || !can(*kind) {
                 *weight = 0;
             }
         }

@@ -19,7 +19,7 @@ mod written;
 use std::fmt;
 use std::time::Duration;
 
-pub use action::{Action, Bad, Cuts};
+pub use action::{Action, Bad, Cuts, Kind};
 pub use check::Took;
 pub(crate) use check::ends;
 pub use draw::{Ending, Outside, Step, Story};

@@ -11,6 +11,7 @@
 //! ```
 
 mod down;
+mod faults;
 mod up;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ use network::{Cuts, CutsError, Lab, LabError, NodeNet, SpawnError};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{self, KernelError};
-use crate::marker::{CutRecord, Marker, MarkerError, NodeRecord, Wanted};
+use crate::marker::{Marker, MarkerError, NodeRecord, Wanted};
 use crate::process::{self, Process, ProcessError};
 use crate::skerry::{Skerry, SkerryError, ask};
 use crate::wait::{self, TooLate, chain};
@@ -401,38 +402,6 @@ impl Cluster {
         Ok(took)
     }
 
-    /// Cuts every link between nodes of different groups, and those one-way links (from, to), in place
-    /// of whatever was cut before. A node in no group reaches everybody.
-    pub fn partition(
-        &self,
-        groups: &[Vec<String>],
-        one_way: &[(String, String)],
-    ) -> Result<(), ClusterError> {
-        let _lock = Lock::take(&self.dir)?;
-        let mut marker = self.marker()?;
-        marker.cuts = CutRecord { groups: groups.to_vec(), one_way: one_way.to_vec() };
-        // Nonsense is refused before it is written down.
-        let cuts = cuts_of(&marker)?;
-        let names: Vec<&str> = marker.nodes.iter().map(|node| node.name.as_str()).collect();
-        let named = groups.iter().flatten().chain(one_way.iter().flat_map(|(from, to)| [from, to]));
-        for name in named {
-            if !names.contains(&name.as_str()) {
-                return Err(unknown(&marker, name));
-            }
-        }
-        marker.write(&self.dir)?;
-        #[cfg(feature = "sabotage")]
-        if crate::sabotage::no_filter() {
-            return Ok(());
-        }
-        Ok(Lab::open(&self.net())?.apply(&cuts)?)
-    }
-
-    /// Mends every link but those of nodes without power.
-    pub fn heal(&self) -> Result<(), ClusterError> {
-        self.partition(&[], &[])
-    }
-
     fn apply_cuts(&self, marker: &Marker) -> Result<(), ClusterError> {
         Ok(Lab::open(&self.net())?.apply(&cuts_of(marker)?)?)
     }
@@ -555,6 +524,9 @@ fn cuts_of(marker: &Marker) -> Result<Cuts, CutsError> {
     for (from, to) in &marker.cuts.one_way {
         cuts = cuts.and(network::one_way(from, to));
     }
+    for (from, to, per_mille) in &marker.cuts.lossy {
+        cuts = cuts.and(Cuts::none().and_loss(from, to, *per_mille)?);
+    }
     let killed = marker.nodes.iter().filter(|node| node.wanted == Wanted::Killed);
     Ok(killed.fold(cuts, |cuts, node| cuts.and_isolated(&node.name, names.iter().copied())))
 }
@@ -562,6 +534,7 @@ fn cuts_of(marker: &Marker) -> Result<Cuts, CutsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::marker::CutRecord;
 
     fn marker(nodes: &[(&str, Wanted)]) -> Marker {
         let mut marker = Marker::new("boot".into(), "x".into(), None, None);
@@ -583,6 +556,7 @@ mod tests {
         let mut marker = marker(&[("n1", Wanted::Up), ("n2", Wanted::Killed), ("n3", Wanted::Up)]);
         marker.cuts.groups = vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]];
         marker.cuts.one_way = vec![("n3".into(), "n1".into())];
+        marker.cuts.lossy = vec![("n1".into(), "n2".into(), 50), ("n3".into(), "n1".into(), 70)];
         let cuts = cuts_of(&marker).unwrap();
         assert_eq!([cuts.loss("n1", "n2"), cuts.loss("n1", "n3"), cuts.loss("n3", "n2")], [1000; 3]);
         marker.cuts = CutRecord::default();
