@@ -341,12 +341,12 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
-        Self::founded(seed, nodes, &BTreeSet::new(), settings)
+        Self::founded(seed, nodes, &BTreeSet::new(), &settings)
     }
 
     /// The same, with machines that are not members yet: nothing is on their disks. The first founds the
     /// cluster and is a member in any case.
-    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: Settings) -> Self {
+    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: &Settings) -> Self {
         let machine = |n: usize| Machine {
             name: name(&format!("n{}", n + 1)),
             capacity: settings.capacity,
@@ -360,10 +360,10 @@ impl Cluster {
     /// # Panics
     /// With no machine, or more than a roster may have, or two of one name.
     pub fn of_machines(seed: u64, machines: Vec<Machine>, settings: Settings) -> Self {
-        Self::founded_of(machines, seed, &BTreeSet::new(), settings)
+        Self::founded_of(machines, seed, &BTreeSet::new(), &settings)
     }
 
-    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: Settings) -> Self {
+    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: &Settings) -> Self {
         let nodes = machines.len();
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
@@ -378,7 +378,7 @@ impl Cluster {
             host.write(log.iter().cloned());
         }
         Self {
-            settings,
+            settings: *settings,
             seed,
             now: Time::ZERO,
             order: 0,

@@ -1,4 +1,5 @@
 //! What it costs to carry one event to everybody, in bytes. `BYTES_NODES=300` measures one more size.
+#![allow(clippy::print_stdout, reason = "figures are seen with --nocapture")]
 
 use std::time::Duration;
 

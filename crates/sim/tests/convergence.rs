@@ -1,6 +1,7 @@
 //! How soon a cluster that was cut in half, and changed on both sides, is one again: documents and plans
 //! alike on all peers, on a simulated LAN, from the moment of the heal. Time is virtual, so it is a figure
 //! of the protocol and not of the machine that runs this. `CONVERGENCE_NODES=300` measures one size more.
+#![allow(clippy::print_stdout, reason = "figures are seen with --nocapture")]
 
 use std::time::Duration;
 

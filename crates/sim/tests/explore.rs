@@ -1,5 +1,6 @@
 //! Every order of small scopes. `EXPLORE=N` tries so many orders of each; `EXPLORE_DEPTH=N` chooses so
 //! often in each; `EXPLORE_SCOPE=N` looks at one of them.
+#![allow(clippy::print_stdout, reason = "figures are seen with --nocapture")]
 
 use std::sync::Mutex;
 

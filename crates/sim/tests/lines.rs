@@ -1,5 +1,6 @@
 //! L12: machines that reach their neighbours only. What one knows of another far away it knows by the
 //! word of those between, and everything converges all the same.
+#![allow(clippy::print_stdout, reason = "figures are seen with --nocapture")]
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What must hold once the world is calm, for all machines or for a core, as in the simulator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -294,10 +295,12 @@ impl Play {
             for life in self.judge.lives.on(host) {
                 let told = self.judge.words.why(&life.id);
                 let (replica, revision) = (&life.made.replica, life.made.revision.short());
-                words.push_str(&format!(
-                    "  {} {replica:?} revision {revision} since {:?}, {:?}, told {told:?}\n",
+                writeln!(
+                    words,
+                    "  {} {replica:?} revision {revision} since {:?}, {:?}, told {told:?}",
                     life.id, life.since, life.limits
-                ));
+                )
+                .expect("a text takes every line");
             }
             if machine.state == State::Up && !machine.still {
                 words.push_str("by its peer:\n");
@@ -306,7 +309,7 @@ impl Play {
                     let answer = self.stage.cluster.skerry(&machine.name, dev::User::Alice).run(args);
                     let text =
                         answer.map_or_else(|error| chain(&error), |it| format!("{}{}", it.stdout, it.stderr));
-                    words.push_str(&format!("--- {}\n{text}\n", args.join(" ")));
+                    writeln!(words, "--- {}\n{text}", args.join(" ")).expect("a text takes every line");
                 }
             }
             shown.push((machine.name.clone(), words));

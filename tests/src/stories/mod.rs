@@ -167,7 +167,7 @@ pub fn play(seed: u64) -> Result<Told, Box<Failure>> {
         failure
     });
     let (looked, trace) = (play.judge.looked.clone(), play.stage.trace.clone());
-    let left = play.stage.down().and_then(|left| bystander?.is_well(left));
+    let left = play.stage.down().and_then(|left| bystander?.judge(left));
     if let Err(error) = left {
         let after = || Box::new(Failure { trace, ..nothing_known(&error) });
         // What came first is the one that counts.
@@ -236,7 +236,7 @@ impl Bystander {
     }
 
     /// S11: it was not touched, and it is all that is left.
-    fn is_well(mut self, left: Vec<String>) -> Result<()> {
+    fn judge(mut self, left: Vec<String>) -> Result<()> {
         let itself = format!("process {} in its network", self.0.id());
         let left: Vec<String> = left.into_iter().filter(|it| *it != itself).collect();
         if let Some(status) = self.0.try_wait()? {

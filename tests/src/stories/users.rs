@@ -315,6 +315,11 @@ impl Request {
                 )]);
                 set(incarnation, groups)
             }),
+            (Wish::Bad(Bad::Forged | Bad::Stranger), None) => {
+                let replicas = r#"{"count":1,"class":"available"}"#.to_owned();
+                let groups = [("image".to_owned(), self.image.clone()), ("replicas".to_owned(), replicas)];
+                Some((Verb::Apply, Edit::Create(Create { name, groups: groups.into() })))
+            }
             (_, None) | (Wish::Undo | Wish::Retry, Some(_)) => None,
         })
     }

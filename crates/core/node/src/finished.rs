@@ -9,15 +9,15 @@ use model::{ContainerRecord, ContainerState, NodeId};
 use crate::containers::{Mine, Phase};
 use crate::state::{Desired, Node};
 
-impl Node {
-    /// Why a container of this node that ended for good may go, if it may. No winner confirms it: it
-    /// holds no room, and nobody would ever let it go.
-    pub(crate) fn is_left_over(&self, mine: &Mine, desired: &Desired) -> Option<String> {
-        let ended = matches!(mine.phase, Phase::Done { .. });
-        (ended && mine.claim.revision != desired.revision)
-            .then(|| "it has ended, and another revision is wanted".to_owned())
-    }
+/// Why a container of this node that ended for good may go, if it may. No winner confirms it: it
+/// holds no room, and nobody would ever let it go.
+pub(crate) fn is_left_over(mine: &Mine, desired: &Desired) -> Option<String> {
+    let ended = matches!(mine.phase, Phase::Done { .. });
+    (ended && mine.claim.revision != desired.revision)
+        .then(|| "it has ended, and another revision is wanted".to_owned())
+}
 
+impl Node {
     /// Whether a container of a higher rank, on that node, has ended so that this one has nothing more to
     /// do: in the wanted revision, while this one is of another, or well. It cannot confirm anything any
     /// more, and no copy is protected by that: a replica that has ended needs none.

@@ -13,6 +13,7 @@ use rand::RngExt;
 use sha2::{Digest as _, Sha256};
 
 use crate::containers::{Mine, Phase, describe, short};
+use crate::finished::is_left_over;
 use crate::io::{Claim, Effect, Exit, Found, RunSpec};
 use crate::state::{Desired, Fetching, Node, StartFailure};
 
@@ -328,7 +329,7 @@ impl Node {
         if self.has(Sabotage::NoDuplicateResolution) {
             return (Vec::new(), None);
         }
-        if let Some(why) = desired.and_then(|desired| self.is_left_over(mine, desired)) {
+        if let Some(why) = desired.and_then(|desired| is_left_over(mine, desired)) {
             return (Vec::new(), Some(why));
         }
         let replica = &mine.claim.replica;

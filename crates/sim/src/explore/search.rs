@@ -52,7 +52,7 @@ pub fn explore(scope: &Scope, depth: usize, runs: usize) -> Result<Explored, Str
     for _ in 0..runs {
         let Some(begin) = search.next() else { break };
         let mut cluster = scope.begin();
-        let (choices, is_end) = search.follow(&mut cluster, begin);
+        let (choices, is_end) = search.follow(&mut cluster, &begin);
         if is_end {
             found.ends += 1;
             if let Err(why) = comes_to_rest(&mut cluster, QUIET) {
@@ -89,7 +89,7 @@ impl Search<'_> {
 
     /// One run; its choices, and whether it came to its end and not to a state that was known. What it
     /// could have chosen otherwise on its way is left for later runs.
-    fn follow(&mut self, cluster: &mut Cluster, begin: Path) -> (Path, bool) {
+    fn follow(&mut self, cluster: &mut Cluster, begin: &[u8]) -> (Path, bool) {
         let mut acts = self.scope.acts.iter();
         let mut path: Path = Vec::new();
         let mut last = cluster.now();

@@ -83,7 +83,7 @@ impl Scenario {
     }
 
     fn found(&self) -> Cluster {
-        let mut cluster = Cluster::founded(self.seed, self.nodes, &self.outside, self.settings);
+        let mut cluster = Cluster::founded(self.seed, self.nodes, &self.outside, &self.settings);
         for (host, machine) in &self.machines {
             cluster.offer(*host, machine.offers);
             cluster.label(*host, machine.labels.clone());

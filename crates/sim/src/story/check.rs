@@ -355,7 +355,7 @@ fn in_reach(cluster: &Cluster, members: &[usize], is_line: bool) -> bool {
         return cluster.all_up(members);
     }
     members.iter().all(|by| {
-        let alive = cluster.node(*by).and_then(|node| node.knowledge()).map(|known| known.alive);
+        let alive = cluster.node(*by).and_then(node::Node::knowledge).map(|known| known.alive);
         alive.is_some_and(|alive| members.iter().all(|of| alive.contains(&cluster.id(*of))))
     })
 }
