@@ -90,7 +90,9 @@ fn a_changed_template_that_does_not_come_up_leaves_the_old_replica_running() {
     node.image();
     node.apply("web", &[]).ok();
     let before = node.containers();
-    node.apply("web", &["command: [/missing]"]).fails(3, &["program `/missing` does not exist in the image"]);
+    let told =
+        ["v2 of web did not come up", "v1 runs again", "program `/missing` does not exist in the image"];
+    node.apply("web", &["command: [/missing]"]).fails(5, &told);
     assert!(
         before.iter().all(|(id, processes)| node.containers().get(id) == Some(processes)),
         "{:?}",

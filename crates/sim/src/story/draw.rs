@@ -238,6 +238,8 @@ impl Story {
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
         let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
         let ending = if rogue.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
-        Self { seed, nodes, settings, skews_ms, rogue, steps, ending }.with_what_is_rare(repeats)
+        let story = Self { seed, nodes, settings, skews_ms, rogue, steps, ending };
+        // What is rare is of kinds that not every world can do.
+        if KINDS.iter().all(|(kind, _)| can(*kind)) { story.with_what_is_rare(repeats) } else { story }
     }
 }
