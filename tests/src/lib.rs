@@ -9,8 +9,10 @@
 //!
 //! Absent on purpose: numbers of performance. A deadline here is generous; `just bench` measures.
 
+pub mod author;
 pub mod binary;
 pub mod look;
+pub mod signals;
 pub mod stories;
 pub mod world;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::Time;
 use rand::RngExt;
 
+use crate::check::rules;
 use crate::world::{Cluster, Happening};
 
 /// How likely the world does what nobody asked it to. All zero unless a story says otherwise.
@@ -98,7 +99,7 @@ impl Cluster {
     pub fn line(&mut self, order: &[usize]) {
         let names: Vec<String> = order.iter().map(|host| format!("n{}", host + 1)).collect();
         self.tell(format!("{} reach their neighbours only", names.join(" - ")));
-        self.set_cuts(beyond_neighbours(order));
+        self.set_cuts(rules::beyond_neighbours(order));
     }
 
     /// Cuts these pairs and lets them pass again, each for `half`, until `span` is over. Begins with
@@ -137,10 +138,4 @@ impl Cluster {
             self.at(half, 0, Happening::Flips(which));
         }
     }
-}
-
-/// All pairs of a line but those of neighbours.
-pub(crate) fn beyond_neighbours(order: &[usize]) -> BTreeSet<(usize, usize)> {
-    let far = |at: usize| order.iter().skip(at + 2).map(move |other| (order[at], *other));
-    (0..order.len()).flat_map(far).flat_map(|(one, other)| [(one, other), (other, one)]).collect()
 }

@@ -123,3 +123,49 @@ fn of_a_deployment_that_means_nothing_any_more_one_copy_is_kept() {
     cluster.run_for(20 * SECOND);
     assert_eq!(cluster.processes().len(), 1, "{}", cluster.trace().join("\n"));
 }
+
+/// What could not be remembered of failed updates was dropped without a word.
+#[test]
+fn of_more_failed_updates_than_are_remembered_one_is_told_of_and_none_breaks_a_record() {
+    const DEPLOYMENTS: usize = model::limits::FAILED_REVISIONS_MAX + 2;
+
+    let mut cluster = at_rest(3);
+    let mut spec = Spec::new(1);
+    (spec.resources.cpu_m, spec.resources.memory_b) = (20, 16 << 20);
+    let all: Vec<String> = (0..DEPLOYMENTS).map(|n| format!("web-{n}")).collect();
+    for of in &all {
+        cluster.apply(0, of, &spec);
+    }
+    let runs = cluster.run_until(60 * SECOND, |it| it.processes().len() == DEPLOYMENTS);
+    assert!(runs.is_some(), "they do not run");
+    cluster.run_for(5 * SECOND);
+    let before = cluster.processes();
+    cluster.set_start_failures(1_000);
+    for of in &all {
+        cluster.set(0, false, of, "env", r#"{"vars":{"V":"2"}}"#);
+    }
+    let told =
+        |it: &Cluster| it.trace().iter().filter(|line| line.contains("no more are remembered")).count();
+    let full = cluster.run_until(300 * SECOND, |it| told(it) > 0);
+    assert!(full.is_some(), "{}", cluster.trace().join("\n"));
+    cluster.run_for(60 * SECOND);
+    let trace = cluster.trace().join("\n");
+    assert!(told(&cluster) <= 3, "each peer says it once: {trace}");
+    assert_eq!(cluster.processes(), before, "what ran runs on: {trace}");
+    assert_eq!(cluster.violations(), &[] as &[String]);
+    for host in 0..3 {
+        let node = cluster.node(host).expect("it runs");
+        assert!(node.own_record().failed.len() <= model::limits::FAILED_REVISIONS_MAX);
+    }
+    // With room again the rest goes back as well.
+    cluster.delete(0, &all[0]);
+    cluster.delete(0, &all[1]);
+    let is_back = |it: &Cluster, host: usize, of: &str| {
+        let key = (model::Name::default_namespace(), of.parse().expect("a name"));
+        let node = it.node(host).expect("it runs");
+        node.desired().get(&key).is_some_and(|desired| desired.rolled_back.is_some())
+    };
+    let back = cluster
+        .run_until(300 * SECOND, |it| (0..3).all(|host| all[2..].iter().all(|of| is_back(it, host, of))));
+    assert!(back.is_some(), "{}", cluster.trace().join("\n"));
+}

@@ -92,7 +92,11 @@ pub(crate) fn main() -> ExitCode {
         say(format_args!("there is no bench `{strange}`: there are {}", ALL.join(", ")));
         return ExitCode::from(2);
     }
-    if let Err(error) = listen_for_signals() {
+    let listens = e2e::signals::at_end(|| {
+        STOP.store(true, Ordering::Relaxed);
+        say("stopping: the cluster is taken down");
+    });
+    if let Err(error) = listens {
         say(format_args!("signals cannot be heard: {error:#}"));
         return ExitCode::FAILURE;
     }
@@ -107,23 +111,6 @@ pub(crate) fn main() -> ExitCode {
         code = ExitCode::FAILURE;
     }
     code
-}
-
-fn listen_for_signals() -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-            STOP.store(true, Ordering::Relaxed);
-            say("stopping: the cluster is taken down");
-        });
-    });
-    Ok(())
 }
 
 /// A bench: which figures it gives, and the work.

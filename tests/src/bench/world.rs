@@ -12,11 +12,10 @@ use anyhow::{Context as _, Result, bail};
 use api::shapes::{Authoring, DeploymentRow, ImageRow, Submitted};
 use api::{Client, UnixSocket, path, routes};
 use dev::{Cluster, NodeState, Options as Shape, User, kernel};
-use document::event::{
-    Author, Body, Change, Create, Delete, EVENT_VERSION, Edit, Hex, Kind, Set, SignedEvent, Verb,
-};
+use document::event::{Create, Delete, Edit, Set, SignedEvent, Verb};
+use e2e::author;
 use identity::KeyPair;
-use model::{DocId, EventId, Name};
+use model::{DocId, Name};
 
 use super::{Options, go_on, say};
 
@@ -241,27 +240,12 @@ impl World {
     }
 
     fn signed(&self, authoring: &Authoring, verb: Verb, edit: Edit) -> Result<Vec<u8>> {
-        let ids = |texts: &[String]| -> Result<Vec<EventId>> {
-            let mut ids = texts.iter().map(|it| it.parse()).collect::<Result<Vec<EventId>, _>>()?;
-            ids.sort_unstable();
-            Ok(ids)
-        };
         self.counter.set(self.counter.get() + 1);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&self.counter.get().to_le_bytes());
         let time_ms = i64::try_from(now_ns() / 1_000_000)?;
         nonce[8..].copy_from_slice(&time_ms.to_le_bytes());
-        let body = Body {
-            v: EVENT_VERSION,
-            cluster: authoring.cluster.parse()?,
-            doc: DocId::Namespace(Name::default_namespace()),
-            author: Author::User(self.key.user_id()),
-            auth: ids(&authoring.auth)?,
-            deps: ids(&authoring.deps)?,
-            nonce: Hex(nonce),
-            time_ms,
-            kind: Kind::Change(Change { verb, undoes: None, edits: vec![edit] }),
-        };
+        let body = author::change(&self.key, authoring, nonce, time_ms, verb, edit)?;
         body.check()?;
         Ok(SignedEvent::sign(&body, |bytes| self.key.sign(bytes)).encode())
     }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use e2e::signals;
 use e2e::stories::{self, AT_ONCE, Budget};
 
 /// Play random stories with real peers and containers on this machine
@@ -36,24 +37,6 @@ fn say(text: &str) {
     writeln!(std::io::stdout(), "{text}").ok();
 }
 
-/// Takes the clusters down at ^C and SIGTERM.
-fn listen_for_signals() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
-            stories::stop();
-            say("stopping: the clusters are taken down");
-        });
-    });
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let Options { from, stories, within, jobs, keep_going, steps } = Options::parse();
     if steps {
@@ -64,7 +47,11 @@ fn main() -> ExitCode {
         story.steps_in_words().iter().for_each(|step| say(step));
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = listen_for_signals() {
+    let listens = signals::at_end(|| {
+        stories::stop();
+        say("stopping: the clusters are taken down");
+    });
+    if let Err(error) = listens {
         say(&format!("signals cannot be heard: {error}"));
         return ExitCode::FAILURE;
     }

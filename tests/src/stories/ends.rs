@@ -112,10 +112,7 @@ impl Play {
         let mut cuts = self.stage.cuts();
         cuts.retain(|(a, b)| !core.contains(a) && !core.contains(b));
         if *shape == Shape::Line {
-            // Each reaches its neighbours alone.
-            for (n, a) in core.iter().copied().enumerate() {
-                cuts.extend(core.iter().skip(n + 2).flat_map(|b| [(a, *b), (*b, a)]));
-            }
+            cuts.extend(sim::rules::beyond_neighbours(core));
             self.stage.tell("the core is a line");
         }
         let mut flaps = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! Two users who sign events and hand them in to any peer, and somebody who is none. Each request runs by
 //! itself: a peer that stands still holds up who asked it, and not the story.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,15 +13,14 @@ use api::shapes::{Applied, Authoring, DeploymentRow, Submitted};
 use api::{Client, ClientError, UnixSocket, path, routes};
 use dev::skerry::Skerry;
 use dev::wait::chain;
-use document::event::{
-    Author, Body, Change, Create, Delete, EVENT_VERSION, Edit, Hex, Kind, Set, SignedEvent, Verb,
-};
+use document::event::{Create, Delete, Edit, Set, SignedEvent, Verb};
 use identity::KeyPair;
 use model::{DocId, EventId, ImageGroup, Name, RestartGroup};
 use sim::story::Bad;
 use sim::{Spec, User};
 
 use super::stage::Stage;
+use crate::author;
 
 /// How long one answer may take before nobody waits for it any more. What was asked may still be done.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -325,22 +324,9 @@ impl Request {
     }
 
     fn sign(&self, authoring: &Authoring, verb: Verb, edit: Edit) -> Result<Vec<u8>> {
-        let ids = |texts: &[String]| -> Result<Vec<EventId>> {
-            let ids = texts.iter().map(|text| Ok(text.parse()?)).collect::<Result<BTreeSet<EventId>>>()?;
-            Ok(ids.into_iter().collect())
-        };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let body = Body {
-            v: EVENT_VERSION,
-            cluster: authoring.cluster.parse()?,
-            doc: DocId::Namespace(Name::default_namespace()),
-            author: Author::User(self.key.user_id()),
-            auth: ids(&authoring.auth)?,
-            deps: ids(&authoring.deps)?,
-            nonce: Hex(self.nonce),
-            time_ms: i64::try_from(since.as_millis())?,
-            kind: Kind::Change(Change { verb, undoes: None, edits: vec![edit] }),
-        };
+        let time_ms = i64::try_from(since.as_millis())?;
+        let body = author::change(&self.key, authoring, self.nonce, time_ms, verb, edit)?;
         Ok(SignedEvent::sign(&body, |bytes| self.key.sign(bytes)).encode())
     }
 

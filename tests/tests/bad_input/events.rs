@@ -1,18 +1,13 @@
 //! Events that are not what they seem, handed in at the socket as a program of somebody's own may do.
 
 use api::shapes::Authoring;
-use document::event::{Author, Body, Change, Create, EVENT_VERSION, Edit, Hex, Kind, Set, SignedEvent, Verb};
+use document::event::{Author, Body, Create, Edit, Set, SignedEvent, Verb};
+use e2e::author;
 use identity::KeyPair;
-use model::{DocId, EventId, Name};
+use model::EventId;
 use serde_json::Value;
 
 use crate::world::{Node, Site, root};
-
-fn ids(texts: &[String]) -> Vec<EventId> {
-    let mut ids: Vec<EventId> = texts.iter().map(|text| text.parse().unwrap()).collect();
-    ids.sort();
-    ids
-}
 
 fn authoring(node: &Node<'_>) -> Authoring {
     let (status, body) = node.http("GET", "/v1/authoring?doc=ns/default", b"");
@@ -22,18 +17,7 @@ fn authoring(node: &Node<'_>) -> Authoring {
 
 /// A change of the namespace `default`, over what the peer says now.
 fn body(node: &Node<'_>, key: &KeyPair, edit: Edit) -> Body {
-    let authoring = authoring(node);
-    Body {
-        v: EVENT_VERSION,
-        cluster: authoring.cluster.parse().unwrap(),
-        doc: DocId::Namespace(Name::default_namespace()),
-        author: Author::User(key.user_id()),
-        auth: ids(&authoring.auth),
-        deps: ids(&authoring.deps),
-        nonce: Hex([7; 16]),
-        time_ms: 1,
-        kind: Kind::Change(Change { verb: Verb::Apply, undoes: None, edits: vec![edit] }),
-    }
+    author::change(key, &authoring(node), [7; 16], 1, Verb::Apply, edit).unwrap()
 }
 
 fn signed(key: &KeyPair, body: &Body) -> Vec<u8> {

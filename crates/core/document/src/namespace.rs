@@ -22,9 +22,6 @@ use crate::event::{Author, Change, Create, DELETED_KEY, Delete, Edit, Groups, Se
 use crate::log::{Log, Put, Value};
 use crate::verdict::VoidReason;
 
-/// The groups that make a new revision when they change.
-const TEMPLATE: [Group; 5] = [Group::Image, Group::Resources, Group::Env, Group::Ports, Group::Restart];
-
 /// What a conflict is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -250,8 +247,10 @@ impl Namespace {
                     let Some(found) = list.iter_mut().find(|known| known.id == *incarnation) else {
                         unreachable!("a valid set has its create in its past");
                     };
-                    let changes_template =
-                        TEMPLATE.iter().filter(|group| groups.contains_key(group.as_str())).any(|group| {
+                    let changes_template = Group::TEMPLATE
+                        .iter()
+                        .filter(|group| groups.contains_key(group.as_str()))
+                        .any(|group| {
                             self.log
                                 .before_and_after(&key(name, *incarnation, group.as_str()), index)
                                 .is_some_and(|(before, after)| before != Some(after))

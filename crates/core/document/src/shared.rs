@@ -169,9 +169,8 @@ impl Documents {
         if self.voids() != other.voids() {
             return Some(format!("{} and {} void events", self.voids(), other.voids()));
         }
-        let kept = |of: &Self| of.kept();
-        if exactly && kept(self) != kept(other) {
-            return Some(format!("orders {:?} and {:?}", kept(self), kept(other)));
+        if exactly && self.kept() != other.kept() {
+            return Some(format!("orders {:?} and {:?}", self.kept(), other.kept()));
         }
         self.docs().into_iter().find_map(|doc| {
             let same = self.heads(&doc) == other.heads(&doc)

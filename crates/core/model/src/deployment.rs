@@ -52,6 +52,9 @@ impl Group {
         Self::Update,
     ];
 
+    /// Those that make a template: changing one of them replaces running containers, and makes a new revision.
+    pub const TEMPLATE: [Self; 5] = [Self::Image, Self::Resources, Self::Env, Self::Ports, Self::Restart];
+
     /// The group's name in documents and on screens.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -354,21 +357,22 @@ impl Deployment {
         Group::ALL
             .iter()
             .filter(is_said)
-            .map(|group| {
-                let json = match group {
-                    Group::Image => to_json(&self.image),
-                    Group::Replicas => to_json(&self.replicas),
-                    Group::Resources => to_json(&self.resources),
-                    Group::Env => to_json(&self.env),
-                    Group::Ports => to_json(&self.ports),
-                    Group::Placement => to_json(&self.placement),
-                    Group::Restart => to_json(&self.restart),
-                    Group::Meta => to_json(&self.meta),
-                    Group::Update => to_json(&self.update),
-                };
-                (group.as_str().to_owned(), json)
-            })
+            .map(|group| (group.as_str().to_owned(), self.json_of(*group)))
             .collect()
+    }
+
+    fn json_of(&self, group: Group) -> String {
+        match group {
+            Group::Image => to_json(&self.image),
+            Group::Replicas => to_json(&self.replicas),
+            Group::Resources => to_json(&self.resources),
+            Group::Env => to_json(&self.env),
+            Group::Ports => to_json(&self.ports),
+            Group::Placement => to_json(&self.placement),
+            Group::Restart => to_json(&self.restart),
+            Group::Meta => to_json(&self.meta),
+            Group::Update => to_json(&self.update),
+        }
     }
 
     /// Checks every range. `from_groups` has done so already.
@@ -447,19 +451,13 @@ impl Deployment {
         Ok(())
     }
 
-    /// The hash of the merged template: everything that makes a running replica out of date.
-    ///
-    /// Replicas, placement, meta and update are left out: changing them replaces no container.
+    /// The hash of the merged template ([`Group::TEMPLATE`]): everything that makes a running replica out of
+    /// date.
     pub fn revision(&self) -> Revision {
         let mut hash = Sha256::new();
         hash.update(b"skerry-revision-v1\0");
-        for json in [
-            to_json(&self.image),
-            to_json(&self.resources),
-            to_json(&self.env),
-            to_json(&self.ports),
-            to_json(&self.restart),
-        ] {
+        for group in Group::TEMPLATE {
+            let json = self.json_of(group);
             hash.update((json.len() as u64).to_be_bytes());
             hash.update(json.as_bytes());
         }

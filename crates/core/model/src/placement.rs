@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deployment::{GroupError, invalid};
 use crate::limits::{
-    AFFINITIES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, PREFERENCES_MAX, REQUIREMENT_VALUES_MAX,
-    REQUIREMENTS_MAX, SPREAD_MAX, WEIGHT_MAX,
+    AFFINITIES_MAX, LABEL_VALUE_BYTES_MAX, PREFERENCES_MAX, REQUIREMENT_VALUES_MAX, REQUIREMENTS_MAX,
+    SPREAD_MAX, WEIGHT_MAX,
 };
 use crate::{LabelKey, Name, NameError};
 
@@ -333,9 +333,7 @@ impl PlacementGroup {
 
     /// Whether a node whose labels these are, and whose name is that, meets all conditions.
     pub fn is_met_by(&self, labels: &BTreeMap<LabelKey, String>, name: &Name) -> bool {
-        let value = |key: &LabelKey| label_of(labels, name, key);
-        self.labels.iter().all(|(key, want)| value(key) == Some(want.as_str()))
-            && self.require.iter().all(|it| it.is_met_by(value(&it.key)))
+        self.unmet(|key| label_of(labels, name, key)).is_none()
     }
 
     /// Checks every limit, and that the conditions do not contradict one another where one node's label would
@@ -355,7 +353,6 @@ impl PlacementGroup {
         many("spread", self.spread.len(), SPREAD_MAX)?;
         many("near", self.near.len(), AFFINITIES_MAX)?;
         many("apart", self.apart.len(), AFFINITIES_MAX)?;
-        many("constraints", self.labels.len(), LABELS_MAX)?;
         for (field, requirements) in [
             ("constraints", self.require.iter().collect::<Vec<_>>()),
             ("prefer", self.prefer.iter().map(|it| &it.when).collect()),

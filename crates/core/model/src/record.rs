@@ -153,6 +153,13 @@ pub struct FailedRevision {
     pub reason: String,
 }
 
+impl FailedRevision {
+    /// Whether it is about this template of that creation.
+    pub fn is_of(&self, incarnation: EventId, revision: Revision) -> bool {
+        self.replica.incarnation == incarnation && self.revision == revision
+    }
+}
+
 /// A node's word that it cannot run a replica now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declined {

@@ -37,11 +37,11 @@ impl Node {
         if schedule == self.schedule {
             return;
         }
-        let before = std::mem::replace(&mut self.schedule, schedule);
-        let what = match (before, schedule) {
-            (_, Schedule::Normal) => "this node takes work again",
-            (_, Schedule::Cordoned) => "this node takes no new work; what it runs stays",
-            (_, Schedule::Drained) => "what this node runs moves elsewhere",
+        self.schedule = schedule;
+        let what = match schedule {
+            Schedule::Normal => "this node takes work again",
+            Schedule::Cordoned => "this node takes no new work; what it runs stays",
+            Schedule::Drained => "what this node runs moves elsewhere",
         };
         self.notice("node-schedule", None, what);
     }

@@ -179,8 +179,8 @@ impl Node {
     }
 
     /// Declines a replica that could not be started here, each time for longer: room that comes free
-    /// (that of the failed container, first of all) does not make it start.
-    fn decline_for_a_while(&mut self, replica: ReplicaId, revision: Revision, reason: &str) {
+    /// (that of the failed container, first of all) does not make it start. Returns how often in a row now.
+    fn decline_for_a_while(&mut self, replica: ReplicaId, revision: Revision, reason: &str) -> u32 {
         let known = self.start_failures.iter().position(|it| it.is_of(&replica, revision));
         let failures = known.map_or(0, |at| self.start_failures.remove(at).failures);
         if self.start_failures.len() >= DECLINED_MAX {
@@ -190,6 +190,7 @@ impl Node {
         let failures = failures.saturating_add(1);
         self.start_failures.push(StartFailure { replica: replica.clone(), revision, failures, until });
         self.decline(replica, revision, reason);
+        failures
     }
 
     /// Room has come free: what was declined for want of it may be asked again.
@@ -561,7 +562,13 @@ impl Node {
         );
         if stopping || here_only {
             if here_only && !stopping {
-                self.decline_for_a_while(replica, revision, &reason);
+                let failures = self.decline_for_a_while(replica, revision, &reason);
+                // A template that no node can start comes back here again and again, as a new container.
+                if let Some(mine) = self.mine.get_mut(&id) {
+                    mine.failures = (mine.failures + 1).max(failures);
+                    mine.reason = Some(reason);
+                }
+                self.look_for_failure(id);
             }
             let Some(mine) = self.mine.get_mut(&id) else { return };
             mine.phase = Phase::Removing;

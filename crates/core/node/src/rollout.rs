@@ -10,12 +10,13 @@
 //! Absent on purpose: failures of a template that all replicas once ran and were ready of. What fails later
 //! fails for another reason, and the template before would do no better.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use document::View;
 use model::limits::FAILED_REVISIONS_MAX;
 use model::{
-    ContainerId, ContainerRecord, Deployment, FailedRevision, Group, Mode, Name, NodeId, OnFailure,
+    ContainerId, ContainerRecord, Deployment, EventId, FailedRevision, Group, Mode, Name, NodeId, OnFailure,
     ReplicaId, Revision, Strategy, Time,
 };
 use planner::Placement;
@@ -41,9 +42,6 @@ pub struct RolledBack {
     pub reason: String,
 }
 
-/// The groups that make a template.
-const TEMPLATE: [Group; 5] = [Group::Image, Group::Resources, Group::Env, Group::Ports, Group::Restart];
-
 impl Node {
     /// What is wanted of a deployment: its template, or the newest earlier one that has not failed.
     pub(crate) fn desired_of(&self, view: &View, deployment: &Deployment) -> Desired {
@@ -51,7 +49,7 @@ impl Node {
         let number = self.documents.revision_number(&view.namespace, &view.name, view.incarnation);
         let as_said =
             || Desired { deployment: deployment.clone(), revision, number, rolled_back: None, failed: None };
-        let Some(failed) = self.failure_of(view, revision) else { return as_said() };
+        let Some(failed) = self.failure_of(view.incarnation, revision) else { return as_said() };
         let failed = failed.clone();
         if deployment.update.on_failure == OnFailure::Stop {
             return Desired { failed: Some(failed), ..as_said() };
@@ -62,7 +60,7 @@ impl Node {
             let earlier = self.documents.groups_at(&view.namespace, &view.name, view.incarnation, *event);
             let Some(earlier) = earlier else { continue };
             let mut groups = view.groups.clone();
-            for group in TEMPLATE {
+            for group in Group::TEMPLATE {
                 match earlier.get(group.as_str()) {
                     Some(json) => _ = groups.insert(group.as_str().to_owned(), json.clone()),
                     None => _ = groups.remove(group.as_str()),
@@ -71,7 +69,7 @@ impl Node {
             let made = Deployment::from_groups(&view.namespace, &view.name, view.incarnation, &groups);
             let Ok(made) = made else { continue };
             let before = made.revision();
-            if before == revision || self.failure_of(view, before).is_some() {
+            if before == revision || self.failure_of(view.incarnation, before).is_some() {
                 continue;
             }
             let FailedRevision { revision_number: from_number, node, reason, .. } = failed;
@@ -88,8 +86,8 @@ impl Node {
         Desired { failed: Some(failed), ..as_said() }
     }
 
-    fn failure_of(&self, view: &View, revision: Revision) -> Option<&FailedRevision> {
-        self.failed.iter().find(|it| it.revision == revision && it.replica.incarnation == view.incarnation)
+    fn failure_of(&self, incarnation: EventId, revision: Revision) -> Option<&FailedRevision> {
+        self.failed.iter().find(|it| it.is_of(incarnation, revision))
     }
 
     /// Forgets failures of templates that the documents do not want any more.
@@ -97,44 +95,29 @@ impl Node {
         if self.failed.is_empty() {
             return;
         }
-        let wanted: Vec<(model::EventId, Revision)> = self
+        // An earlier template that failed as well is kept while a later one is wanted that has failed.
+        let keep: BTreeSet<EventId> = self
             .documents
             .deployments()
             .filter_map(|view| Some((view.incarnation, view.deployment.as_ref().ok()?.revision())))
+            .filter(|(incarnation, wanted)| self.failure_of(*incarnation, *wanted).is_some())
+            .map(|(incarnation, _)| incarnation)
             .collect();
         let count = self.failed.len();
-        // An earlier template that failed as well is kept while a later one is in force that has failed.
-        let still = |it: &FailedRevision| {
-            wanted.iter().any(|(incarnation, _)| *incarnation == it.replica.incarnation)
-        };
-        let in_force = |failed: &[FailedRevision], it: &FailedRevision| {
-            wanted.iter().any(|(incarnation, revision)| {
-                *incarnation == it.replica.incarnation
-                    && failed
-                        .iter()
-                        .any(|other| other.revision == *revision && other.replica.incarnation == *incarnation)
-            })
-        };
-        let failed = std::mem::take(&mut self.failed);
-        self.failed = failed.iter().filter(|it| still(it) && in_force(&failed, it)).cloned().collect();
+        self.failed.retain(|it| keep.contains(&it.replica.incarnation));
         self.changed |= self.failed.len() != count;
+        self.failures_full &= self.failed.len() >= FAILED_REVISIONS_MAX;
     }
 
     /// Says again what others have said of templates that are wanted here, and forgets what is refuted.
     pub(crate) fn hear_failures(&mut self) {
         self.forget_refuted();
-        let is_known = |it: &FailedRevision| {
-            let known = |known: &FailedRevision| {
-                known.revision == it.revision && known.replica.incarnation == it.replica.incarnation
-            };
-            self.failed.iter().any(known)
-        };
         let heard: Vec<FailedRevision> = self
             .records
             .iter()
             .filter(|record| self.alive.contains(&record.node))
             .flat_map(|record| &record.failed)
-            .filter(|it| !is_known(it) && self.is_in_force(it) && !self.is_refuted(it))
+            .filter(|it| !self.is_known(it) && self.is_in_force(it) && !self.is_refuted(it))
             .cloned()
             .collect();
         for failed in heard {
@@ -176,14 +159,26 @@ impl Node {
         })
     }
 
+    fn is_known(&self, failed: &FailedRevision) -> bool {
+        self.failure_of(failed.replica.incarnation, failed.revision).is_some()
+    }
+
     fn note_failure(&mut self, failed: FailedRevision) {
-        let known = |it: &FailedRevision| {
-            it.revision == failed.revision && it.replica.incarnation == failed.replica.incarnation
-        };
-        if self.failed.len() >= FAILED_REVISIONS_MAX || self.failed.iter().any(known) {
+        if self.is_known(&failed) {
             return;
         }
         let (about, number) = (about(&failed.replica), failed.revision_number);
+        if self.failed.len() >= FAILED_REVISIONS_MAX {
+            // It is tried on and on, which is said of the first such alone.
+            if !std::mem::replace(&mut self.failures_full, true) {
+                let words = format!(
+                    "v{number} did not come up, and is tried again and again: {FAILED_REVISIONS_MAX} other \
+                     updates have failed, and no more are remembered until one of those is changed or deleted"
+                );
+                self.notice("update-failed", Some(about), words);
+            }
+            return;
+        }
         let on = self.name_of(&failed.node);
         let reason = failed.reason.clone();
         let key = (failed.replica.namespace.clone(), failed.replica.deployment.clone());

@@ -140,6 +140,8 @@ pub struct Node {
     pub(crate) own_ordinal: Option<u32>,
     /// Templates that are wanted and did not come up.
     pub(crate) failed: Vec<model::FailedRevision>,
+    /// It was said that no more of them are remembered.
+    pub(crate) failures_full: bool,
     /// What is said of this node's own work.
     pub(crate) schedule: Schedule,
     /// By when it must be drained, if it must.
@@ -259,6 +261,7 @@ impl Node {
             behind_until: None,
             own_ordinal: None,
             failed: Vec::new(),
+            failures_full: false,
             schedule: Schedule::Normal,
             drain_deadline: None,
             parted: BTreeSet::new(),

@@ -103,9 +103,6 @@ impl Spec {
 
     /// The first condition that the node does not meet.
     pub(crate) fn unmet<'s>(&'s self, node: &Node) -> Option<Unmet<'s>> {
-        if self.placement.labels.is_empty() && self.placement.require.is_empty() {
-            return None;
-        }
         self.placement.unmet(|key| label_of(&node.labels, &node.name, key))
     }
 

@@ -275,7 +275,7 @@ impl Planner {
         let mut given = Given::default();
         if !self.hungry.is_empty() {
             given = self.give(false);
-            if given.without != Given::default().without {
+            if given.without.iter().any(|count| *count > 0) {
                 let tight = self.give(true);
                 if tight.without < given.without {
                     given = tight;

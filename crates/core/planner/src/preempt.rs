@@ -44,9 +44,7 @@ pub(crate) fn wait_on(room: &mut Room<'_>, slot: Slot, spec: &Spec, need: &Need)
         return None;
     }
     let plot = plot(room, index, slot, spec)?;
-    let victims: Vec<ContainerId> = plot.victims.iter().map(|(_, claim)| claim.container).collect();
-    room.promise(index, slot, spec, &plot.coming, plot.used);
-    Some(Made { index, victims })
+    Some(plot.carry_out(room, slot, spec))
 }
 
 /// Finds the node where the least must yield, and takes the room there. `None`: no node has enough of lower
@@ -72,10 +70,7 @@ pub(crate) fn make_room(room: &mut Room<'_>, slot: Slot, spec: &Spec, need: &Nee
             }
         }
     }
-    let (_, plot) = best?;
-    let victims: Vec<ContainerId> = plot.victims.iter().map(|(_, claim)| claim.container).collect();
-    room.promise(plot.index, slot, spec, &plot.coming, plot.used);
-    Some(Made { index: plot.index, victims })
+    best.map(|(_, plot)| plot.carry_out(room, slot, spec))
 }
 
 /// How room would be made on one node.
@@ -87,6 +82,15 @@ struct Plot {
     coming: Capacity,
     /// All of those: counted once.
     used: BTreeSet<ContainerId>,
+}
+
+impl Plot {
+    /// Keeps the room there for the replica.
+    fn carry_out(self, room: &mut Room<'_>, slot: Slot, spec: &Spec) -> Made {
+        room.promise(self.index, slot, spec, &self.coming, self.used);
+        let victims = self.victims.iter().map(|(_, claim)| claim.container).collect();
+        Made { index: self.index, victims }
+    }
 }
 
 fn plot(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> Option<Plot> {

@@ -1,6 +1,6 @@
 //! The way of every change of deployments: show it, ask, sign it, submit it, wait, tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, UpdateFailed, Waited};
@@ -15,6 +15,7 @@ use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::fields::{self, Groups};
 use crate::keys;
+use crate::near::nearest;
 use crate::out::short;
 use crate::shapes::{PlanAction, PlanRow};
 
@@ -27,6 +28,8 @@ const SEEN_WITHIN: Duration = Duration::from_secs(1);
 const UNPLACED_FOR: Duration = Duration::from_millis(1500);
 /// Restarts after which a failing container is taken for one that will go on failing.
 const RESTARTS_MAX: u32 = 3;
+/// Letters by which a name may differ from a known one to be taken for that.
+pub(crate) const NEAR_LETTERS: usize = 2;
 /// Containers are looked at once in so many polls; their rows are many.
 const PS_EVERY: u32 = 4;
 
@@ -139,11 +142,9 @@ pub(crate) fn find<'a>(rows: &'a [DeploymentRow], target: &Target) -> Result<&'a
         let name = target.name.as_str();
         let near =
             rows.iter().filter(|row| row.namespace == target.namespace.as_str()).map(|row| row.name.as_str());
-        match near.min_by_key(|other| strsim::damerau_levenshtein(other, name)) {
-            Some(other) if strsim::damerau_levenshtein(other, name) <= 2 => {
-                error.hint(format!("did you mean `{other}`?"))
-            }
-            _ => error.hint("`skerry get deployments` lists them"),
+        match nearest(name, near, NEAR_LETTERS) {
+            Some(other) => error.hint(format!("did you mean `{other}`?")),
+            None => error.hint("`skerry get deployments` lists them"),
         }
     })
 }
@@ -167,6 +168,19 @@ pub(crate) enum Ask {
     Person,
     /// The command says it all.
     Never,
+}
+
+/// The namespaces of some targets, each once; an error where a target is there twice.
+pub(crate) fn namespaces(targets: &[&Target]) -> Result<Vec<Name>, CliError> {
+    let mut seen = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for target in targets {
+        if !seen.insert(*target) {
+            return Err(CliError::usage(format!("{target} is named twice")));
+        }
+        names.insert(target.namespace.clone());
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// Asks where each namespace stands, and checks the guard.
@@ -396,6 +410,16 @@ fn waits_for(row: &DeploymentRow) -> u32 {
     waits.map_or(row.replicas, |canary| canary.replicas.min(row.replicas))
 }
 
+/// Whether a change is all that it will be by itself, where every replica has a place.
+fn has_come_about(row: &DeploymentRow) -> bool {
+    let enough = waits_for(row);
+    // What an update has begun may stay beside the old while it is held up; else nothing runs beside what is
+    // wanted. A replica that may no longer be where it runs is ready there.
+    let all_run =
+        if enough < row.replicas { row.running >= row.replicas } else { row.running == row.replicas };
+    row.ready >= enough && all_run
+}
+
 fn rolled_back(step: &Step, failed: &UpdateFailed) -> CliError {
     let end = match failed.back_to {
         Some(back) => format!("and v{back} runs again"),
@@ -453,12 +477,8 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
     if let Some(failed) = row.failed.as_ref().filter(|_| step.changes_template()) {
         return Standing::Failed(failed.clone());
     }
-    if row.unplaced.is_empty() && row.running >= row.replicas && row.ready >= waits_for(row) {
-        return Standing::Done;
-    }
     if row.unplaced.is_empty() {
-        // A replica that may no longer be where it runs is ready, and yet has no place.
-        if row.ready >= row.replicas && row.running == row.replicas {
+        if has_come_about(row) {
             return Standing::Done;
         }
         return Standing::Going { ready: row.ready, replicas: row.replicas };
@@ -675,4 +695,54 @@ async fn too_late(context: &Context, client: &Client, steps: &[Step], containers
         }
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A deployment of four replicas, so many of which are ready, with so many containers that run.
+    fn row(ready: u32, running: u32) -> DeploymentRow {
+        DeploymentRow {
+            namespace: "default".into(),
+            name: "web".into(),
+            incarnation: "01".repeat(32),
+            revision: 2,
+            revision_hash: Some("02".repeat(32)),
+            replicas: 4,
+            ready,
+            running,
+            groups: BTreeMap::new(),
+            conflicts: vec![],
+            invalid: None,
+            unplaced: vec![],
+            failed: None,
+            paused: false,
+        }
+    }
+
+    #[test]
+    fn a_change_has_come_about_when_what_is_wanted_runs_and_nothing_else() {
+        assert!(has_come_about(&row(4, 4)));
+        assert!(!has_come_about(&row(3, 4)), "one is not ready");
+        assert!(!has_come_about(&row(4, 5)), "an old one still runs");
+    }
+
+    #[test]
+    fn a_change_that_is_held_up_has_come_about_when_it_goes_no_further() {
+        let paused = |ready, running| DeploymentRow { paused: true, ..row(ready, running) };
+        assert!(has_come_about(&paused(1, 5)), "one of each runs on");
+        assert!(!has_come_about(&paused(1, 3)));
+        let with = |canary: &str, ready, running| {
+            let groups = [("update".to_owned(), format!(r#"{{"canary":{canary}}}"#))].into();
+            DeploymentRow { groups, ..row(ready, running) }
+        };
+        let waits = r#"{"replicas":2}"#;
+        assert!(has_come_about(&with(waits, 2, 4)));
+        assert!(!has_come_about(&with(waits, 1, 4)));
+        let through = format!(r#"{{"replicas":2,"promoted":"{}"}}"#, "02".repeat(32));
+        assert!(!has_come_about(&with(&through, 2, 4)), "the others follow");
+        let by_itself = r#"{"replicas":2,"promote_after_s":60}"#;
+        assert!(!has_come_about(&with(by_itself, 2, 4)), "the others follow in a minute");
+    }
 }

@@ -8,17 +8,13 @@ use api::shapes::{DeploymentRow, NodeRow, NodeState};
 use api::{Client, routes};
 use model::{Group, HOST, PlacementGroup};
 
-use crate::change::{Prepared, Step};
+use crate::change::{NEAR_LETTERS, Prepared, Step};
 use crate::error::CliError;
-
-/// Letters that may differ between two words for one to be taken for the other.
-const NEAR_LETTERS: usize = 2;
+use crate::near::nearest;
 
 /// The known word that was perhaps meant.
 fn perhaps<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let distance = |it: &&str| strsim::damerau_levenshtein(word, it);
-    let nearest = known.into_iter().filter(|it| distance(it) <= NEAR_LETTERS).min_by_key(distance);
-    nearest.map(|it| format!("; is `{it}` meant?")).unwrap_or_default()
+    nearest(word, known, NEAR_LETTERS).map(|it| format!("; is `{it}` meant?")).unwrap_or_default()
 }
 
 /// What is asked of where a deployment runs, where a step changes that.

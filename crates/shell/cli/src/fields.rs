@@ -165,9 +165,9 @@ pub(crate) fn changed(before: &Groups, after: &Groups) -> Groups {
     after.iter().filter(differs).map(|(group, json)| (group.clone(), json.clone())).collect()
 }
 
-/// Whether changing this group replaces running containers: the template's hash covers it.
+/// Whether changing this group replaces running containers.
 pub(crate) fn replaces(group: &str) -> bool {
-    ![Group::Replicas, Group::Placement, Group::Meta, Group::Update].iter().any(|kept| kept.as_str() == group)
+    Group::TEMPLATE.iter().any(|it| it.as_str() == group)
 }
 
 /// How the fields differ, group by group.

@@ -19,6 +19,8 @@ pub mod error;
 mod fields;
 mod keys;
 pub mod manifest;
+mod near;
+mod one_group;
 pub mod out;
 mod sabotage;
 pub mod shapes;

@@ -492,7 +492,7 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 (Some(*on), format!("is being replaced by one on {}", node.name_of(new)))
             }
             Placement::Start { node: on } => {
-                (Some(*on), "is to be started there: most free capacity".to_owned())
+                (Some(*on), "is to be started there: the best that has room".to_owned())
             }
             Placement::Awaits { node: on, .. } => {
                 let count = explanation.yields.get(replica).map_or(0, Vec::len);

@@ -1,7 +1,7 @@
 //! Rules over what was seen of a cluster from outside. Whoever looks at one can be held to them: the
 //! simulator at its own kernels, and the end-to-end tests at those of real machines.
 //!
-//! - [`components`]: who can speak with whom.
+//! - [`components`], [`beyond_neighbours`]: who can speak with whom.
 //! - [`run_twice`]: S7, one copy of each replica.
 //! - [`Truth`]: S9, what somebody says of a machine was so not long ago.
 
@@ -45,6 +45,12 @@ fn reached(first: usize, left: &mut BTreeSet<usize>, clear: &impl Fn(usize, usiz
         }
     }
     found.into_iter().collect()
+}
+
+/// All ways of a line but those between neighbours.
+pub fn beyond_neighbours(order: &[usize]) -> BTreeSet<(usize, usize)> {
+    let far = |at: usize| order.iter().skip(at + 2).map(move |other| (order[at], *other));
+    (0..order.len()).flat_map(far).flat_map(|(one, other)| [(one, other), (other, one)]).collect()
 }
 
 /// S7: a replica, in one revision, of which there are two copies among these, and where they are. Whoever

@@ -10,8 +10,9 @@ use planner::Placement;
 
 use super::draw::{Ending, Outside, Shape};
 use super::take::start;
+use crate::check::rules;
 use crate::trouble::Clock;
-use crate::weather::{Odds, beyond_neighbours};
+use crate::weather::Odds;
 use crate::world::Cluster;
 
 /// From calm to equal documents everywhere: links are redialled, heads exchanged. A peer whose disk was
@@ -296,7 +297,7 @@ fn heal(cluster: &mut Cluster, ending: &Ending) {
             core.iter().copied().filter(|host| !cluster.asked_to_go.contains(host)).collect();
         let names: Vec<String> = line.iter().map(|host| format!("n{}", host + 1)).collect();
         cluster.tell(format!("{} reach their neighbours only", names.join(" - ")));
-        cuts.extend(beyond_neighbours(&line));
+        cuts.extend(rules::beyond_neighbours(&line));
     }
     cluster.set_cuts(cuts);
 }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use document::event::Verb;
 
-use super::scale::namespaces;
 use crate::Context;
 use crate::args::{GuardArgs, Target, WaitArgs};
-use crate::change::{Ask, Prepared, Step, carry, find, stand};
+use crate::change::{Ask, Prepared, Step, carry, find, namespaces, stand};
 use crate::connect;
 use crate::error::CliError;
 use crate::manifest::load;

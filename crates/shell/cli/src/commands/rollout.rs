@@ -1,16 +1,13 @@
 //! `pause`, `resume`, `promote`: how far a change may go.
 
-use std::collections::BTreeMap;
-
+use api::shapes::DeploymentRow;
 use document::event::Verb;
 use model::{Group, UpdateGroup};
 
-use super::scale::namespaces;
 use crate::Context;
 use crate::args::{GuardArgs, Target, WaitArgs};
-use crate::change::{Ask, Prepared, Step, carry, find, stand};
-use crate::connect;
 use crate::error::CliError;
+use crate::one_group::{Asked, change_group};
 
 /// Name deployments
 #[derive(Debug, clap::Args)]
@@ -36,12 +33,12 @@ pub(crate) enum Say {
 }
 
 /// The update group with what is said; an error where that makes no sense.
-fn said(say: Say, target: &Target, row: &api::shapes::DeploymentRow) -> Result<UpdateGroup, CliError> {
-    let mut update = match row.groups.get(Group::Update.as_str()) {
-        None => UpdateGroup::default(),
-        Some(json) => serde_json::from_str(json)
-            .map_err(|error| CliError::from_error("group", &error).at(format!("the update of {target}")))?,
-    };
+fn said(
+    say: Say,
+    target: &Target,
+    row: &DeploymentRow,
+    mut update: UpdateGroup,
+) -> Result<UpdateGroup, CliError> {
     match (say, &mut update.canary) {
         (Say::Pause, _) => update.paused = true,
         (Say::Resume, _) => update.paused = false,
@@ -70,19 +67,13 @@ fn said(say: Say, target: &Target, row: &api::shapes::DeploymentRow) -> Result<U
 }
 
 pub(crate) async fn run(args: &RolloutArgs, say: Say, context: &Context) -> Result<(), CliError> {
-    let names = namespaces(&args.deployments.iter().collect::<Vec<_>>())?;
-    let client = connect::client(&context.globals)?;
-    let mut prepared = Vec::new();
-    for (namespace, authoring) in stand(&client, &names, &args.guard).await? {
-        let mut steps = Vec::new();
-        for target in args.deployments.iter().filter(|target| target.namespace == namespace) {
-            let row = find(&authoring.deployments, target)?;
-            let update = said(say, target, row)?;
-            let json = serde_json::to_string(&update).expect("a group is plain data");
-            let wanted = BTreeMap::from([(Group::Update.as_str().to_owned(), json)]);
-            steps.extend(Step::set(target.clone(), row, &wanted)?);
-        }
-        prepared.push(Prepared { namespace, authoring, verb: Verb::Apply, undoes: None, steps });
-    }
-    carry(context, &client, prepared, args.wait.wanted(), Ask::Never).await
+    let asked = Asked {
+        targets: &args.deployments.iter().collect::<Vec<_>>(),
+        guard: &args.guard,
+        wait: &args.wait,
+        verb: Verb::Apply,
+        group: Group::Update,
+    };
+    change_group(context, asked, |target, row, update| said(say, target, row, update.unwrap_or_default()))
+        .await
 }

@@ -5,13 +5,12 @@ use std::str::FromStr;
 
 use document::event::Verb;
 use model::limits::REPLICAS_MAX;
-use model::{Group, Mode, Name, ReplicasGroup};
+use model::{Group, Mode, ReplicasGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, WaitArgs};
-use crate::change::{Ask, Prepared, Step, carry, find, stand};
-use crate::connect;
 use crate::error::CliError;
+use crate::one_group::{Asked, change_group};
 
 /// Change how many replicas run
 #[derive(Debug, clap::Args)]
@@ -45,49 +44,28 @@ impl FromStr for Count {
     }
 }
 
-/// The namespaces of some targets, each once; an error where a target is there twice.
-pub(super) fn namespaces(targets: &[&Target]) -> Result<Vec<Name>, CliError> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut names = std::collections::BTreeSet::new();
-    for target in targets {
-        if !seen.insert(*target) {
-            return Err(CliError::usage(format!("{target} is named twice")));
-        }
-        names.insert(target.namespace.clone());
-    }
-    Ok(names.into_iter().collect())
-}
-
 pub(crate) async fn run(args: &ScaleArgs, context: &Context) -> Result<(), CliError> {
-    let targets: Vec<_> = args.counts.iter().map(|count| &count.target).collect();
-    let names = namespaces(&targets)?;
-    let client = connect::client(&context.globals)?;
-    let mut prepared = Vec::new();
-    for (namespace, authoring) in stand(&client, &names, &args.guard).await? {
-        let mut steps = Vec::new();
-        for Count { target, count } in args.counts.iter().filter(|count| count.target.namespace == namespace)
-        {
-            let row = find(&authoring.deployments, target)?;
-            let now = row.groups.get(Group::Replicas.as_str()).map_or("null", String::as_str);
-            let mut replicas: ReplicasGroup = serde_json::from_str(now).map_err(|error| {
-                CliError::from_error("group", &error).at(format!("the replicas of {target}"))
-            })?;
-            if replicas.mode == Mode::Global && *count > 1 {
-                return Err(CliError::usage(format!(
-                    "{target} runs one on each node, it cannot be scaled to {count}"
-                ))
-                .hint(format!(
-                    "`skerry scale {target}=0` stops all of them, `{target}=1` starts them again"
-                )));
-            }
-            replicas.count = *count;
-            let json = serde_json::to_string(&replicas).expect("a group is plain data");
-            let wanted = BTreeMap::from([(Group::Replicas.as_str().to_owned(), json)]);
-            steps.extend(Step::set(target.clone(), row, &wanted)?);
+    let counts: BTreeMap<&Target, u32> = args.counts.iter().map(|it| (&it.target, it.count)).collect();
+    let asked = Asked {
+        targets: &args.counts.iter().map(|it| &it.target).collect::<Vec<_>>(),
+        guard: &args.guard,
+        wait: &args.wait,
+        verb: Verb::Scale,
+        group: Group::Replicas,
+    };
+    change_group(context, asked, |target, _, replicas: Option<ReplicasGroup>| {
+        let replicas = replicas
+            .ok_or_else(|| CliError::new("group", format!("{target} does not say how many are wanted")))?;
+        let count = counts[target];
+        if replicas.mode == Mode::Global && count > 1 {
+            return Err(CliError::usage(format!(
+                "{target} runs one on each node, it cannot be scaled to {count}"
+            ))
+            .hint(format!("`skerry scale {target}=0` stops all of them, `{target}=1` starts them again")));
         }
-        prepared.push(Prepared { namespace, authoring, verb: Verb::Scale, undoes: None, steps });
-    }
-    carry(context, &client, prepared, args.wait.wanted(), Ask::Never).await
+        Ok(ReplicasGroup { count, ..replicas })
+    })
+    .await
 }
 
 #[cfg(test)]

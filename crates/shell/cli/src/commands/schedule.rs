@@ -147,7 +147,8 @@ async fn wait_until_empty(client: &Client, context: &Context, node: &NodeRow) ->
         }
         if told != Some(left.len()) {
             told = Some(left.len());
-            context.out.say(format!("{} still runs {} containers", node.name, left.len()))?;
+            let containers = if left.len() == 1 { "container" } else { "containers" };
+            context.out.say(format!("{} still runs {} {containers}", node.name, left.len()))?;
         }
         if Instant::now() >= deadline {
             let error = CliError::new(

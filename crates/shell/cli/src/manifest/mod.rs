@@ -1,7 +1,8 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
-//! `node` reads text into a tree of placed values, `read` walks it (`placement` the part that says where), `units` reads amounts, `schema`
-//! is the form for machines, `files` finds and bounds the files, `nodes` reads nodes that there are not.
+//! `node` reads text into a tree of placed values, `read` walks it (`placement` and `update` the parts that
+//! say where and how), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
+//! files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
 //! can be found is told at once; no more than [`FILE_BYTES_MAX`] bytes of a file are ever read.

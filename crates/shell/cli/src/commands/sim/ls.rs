@@ -4,6 +4,7 @@ use sim::scenario::{Act, Scenario};
 
 use crate::Context;
 use crate::error::CliError;
+use crate::near::nearest;
 use crate::shapes::sim::ScenarioRow;
 
 include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
@@ -23,8 +24,7 @@ fn read(name: &str, text: &str) -> Scenario {
 
 /// The name that was probably meant.
 pub(super) fn meant(name: &str) -> Option<&'static str> {
-    let by_distance = SHIPPED.iter().map(|(known, _)| (strsim::damerau_levenshtein(name, known), *known));
-    by_distance.min().filter(|(distance, _)| *distance <= ALIKE).map(|(_, known)| known)
+    nearest(name, SHIPPED.iter().map(|(known, _)| *known), ALIKE)
 }
 
 fn row((name, text): &(&str, &str)) -> ScenarioRow {
