@@ -43,6 +43,32 @@ fn islands_that_meet_in_a_line_end_with_one_copy_of_each_and_stay_so() {
     }
 }
 
+/// A machine that was cut off meets one of the others again, and reaches the rest through it alone.
+#[test]
+fn of_two_copies_on_machines_that_meet_through_a_third_one_is_kept() {
+    for seed in 0..6 {
+        let mut cluster = Cluster::new(seed, 3, Settings::default());
+        let all = [0, 1, 2];
+        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
+        assert!(up.is_some(), "the cluster never came up");
+        cluster.apply(0, "web", &Spec::new(3));
+        cluster.run_for(5 * SECOND);
+        cluster.split(&[&[0], &[1, 2]]);
+        let apart =
+            |it: &Cluster| it.running(0).count() == 3 && it.running(1).count() + it.running(2).count() == 3;
+        assert!(cluster.run_until(20 * SECOND, apart).is_some(), "not on each island");
+        cluster.run_for(3 * SECOND);
+        cluster.line(&all);
+        let took = cluster.run_until(20 * SECOND, |it| it.runs_once(&all, "web", 3) && it.agreed(&all));
+        let told = cluster.trace().join("\n");
+        println!(
+            "seed {seed}: one of each after {:?}",
+            took.unwrap_or_else(|| panic!("seed {seed}:\n{told}"))
+        );
+        assert_eq!(cluster.violations(), &[] as &[String]);
+    }
+}
+
 #[test]
 fn a_change_crosses_a_line_from_end_to_end() {
     for nodes in 3..=4 {

@@ -59,6 +59,12 @@ pub enum Effect {
         /// Why, in words to follow the node's name.
         reason: &'static str,
     },
+    /// Send [`Membership::push_pull_out`] to some who are linked: it tells that this member is called down
+    /// here, and is on the way to it.
+    Dispute {
+        /// The member.
+        node: NodeId,
+    },
     /// A bug of ours that was survived: to be logged as an error.
     Fault {
         /// What failed.
@@ -140,6 +146,10 @@ pub struct Membership {
     trials: BTreeMap<NodeId, (Peer, u16)>,
     /// Members that others answer for.
     answered_for: BTreeSet<NodeId>,
+    /// Members that are down here and linked to somebody who is heard.
+    disputed: BTreeSet<NodeId>,
+    /// Members that others call down in the life in which they are up here, and that do not know it yet.
+    accused: BTreeMap<NodeId, Peer>,
     gossip_at: Option<Time>,
     gossiped_at: Time,
     push_pull_at: Time,
@@ -180,6 +190,8 @@ impl Membership {
             announces: Announces::default(),
             trials: BTreeMap::new(),
             answered_for: BTreeSet::new(),
+            disputed: BTreeSet::new(),
+            accused: BTreeMap::new(),
             gossip_at: None,
             gossiped_at: Time::ZERO,
             effects: Vec::new(),
@@ -237,6 +249,18 @@ impl Membership {
     /// two links apart suspect one another for ever, and now and then call the living dead.
     pub fn answer_for(&mut self, members: BTreeSet<NodeId>) {
         self.answered_for = members;
+    }
+
+    /// Sets the members that are called down here while somebody who is heard says that it is linked to them.
+    /// Whoever was called down must take another life, and one that this node does not reach hears of that
+    /// from nobody: those who reach it do not believe it. So it is sent for, as often as an announcement.
+    pub fn dispute(&mut self, now: Time, members: BTreeSet<NodeId>) {
+        for node in members.difference(&self.disputed) {
+            // What this node says when it has just come back is from the time of the split.
+            let at = now + self.settings.suspect_to_down();
+            self.announces.set(*node, Announce { at, wait: self.settings.announce_first() });
+        }
+        self.disputed = members;
     }
 
     /// Takes a datagram from the member at the other end of a link (the link vouches for `from`). On
@@ -370,7 +394,11 @@ impl Membership {
     pub fn push_pull_out(&self) -> Vec<u8> {
         let me = Member::new(*self.foca.identity(), self.incarnation, State::Alive);
         let others = self.foca.iter_membership_state().filter(|member| member.id().node != self.me());
-        write_push_pull([&me].into_iter().chain(others), &self.roster)
+        let accused = |member: &Member<Peer>| self.accused.get(&member.id().node) == Some(member.id());
+        let others: Vec<Member<Peer>> = others
+            .map(|member| if accused(member) { Member::down(*member.id()) } else { member.clone() })
+            .collect();
+        write_push_pull([&me].into_iter().chain(&others), &self.roster)
     }
 
     /// Takes what a member knows, over a link that vouches for `from`.
@@ -386,6 +414,11 @@ impl Membership {
             members.into_iter().partition(|member| member.id().node == self.me());
         for member in of_me {
             self.hear_of_myself(now, &member);
+        }
+        if !self.is_newcomer(now, &from) {
+            for member in of_others.iter().filter(|member| member.state() == State::Down) {
+                self.pass_on_that_it_is_called_down(member.id());
+            }
         }
         let alive = of_others
             .into_iter()
@@ -465,6 +498,26 @@ impl Membership {
             self.fault("take what is known of members", &error);
         }
         self.fulfil(now, wishes, true, cause);
+    }
+
+    /// A member that is up here is down for another, in the same life: it is to hear of it.
+    fn pass_on_that_it_is_called_down(&mut self, peer: &Peer) {
+        let is_up =
+            |seen: &Seen| seen.liveness == Liveness::Up && seen.told.is_some_and(|(told, _)| told == *peer);
+        if !self.seen.get(&peer.node).is_some_and(is_up) || self.sabotage.has(Sabotage::NoContradiction) {
+            return;
+        }
+        if !self.answered_for.contains(&peer.node) {
+            let header = Header {
+                src: *self.foca.identity(),
+                src_incarnation: self.incarnation,
+                dst: *peer,
+                message: Message::TurnUndead,
+            };
+            self.send(peer, &Packet { header, updates: vec![] });
+        } else if self.accused.insert(peer.node, *peer) != Some(*peer) {
+            self.effects.push(Effect::Dispute { node: peer.node });
+        }
     }
 
     /// Another knows us: in an earlier life, in this one (perhaps as down), or, after a backup was
@@ -572,6 +625,9 @@ impl Membership {
                 State::Down => Liveness::Down,
             };
             let before = seen.told.replace((peer, member.incarnation()));
+            if self.accused.get(&peer.node).is_some_and(|it| *it != peer) {
+                self.accused.remove(&peer.node);
+            }
             if is != Liveness::Suspect || self.trials.get(&peer.node).is_some_and(|(trial, _)| *trial != peer)
             {
                 self.trials.remove(&peer.node);
@@ -691,6 +747,9 @@ impl Membership {
             } else {
                 self.announces.remove(&id);
             }
+            if self.disputed.contains(&id) {
+                self.effects.push(Effect::Dispute { node: id });
+            }
             let peer = self.seen.get(&id).and_then(|seen| seen.told).map_or(Peer::unknown(id), |told| told.0);
             self.announce(now, peer);
         }
@@ -709,6 +768,7 @@ impl Membership {
     fn forget(&mut self, now: Time, gone: &NodeId) {
         self.announces.remove(gone);
         self.trials.remove(gone);
+        self.accused.remove(gone);
         let told = self.seen.remove(gone).and_then(|seen| seen.told);
         if let Some((peer, _)) = told {
             let mut wishes = Wishes::default();

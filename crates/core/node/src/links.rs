@@ -21,6 +21,9 @@ pub(crate) const PUSH_ALL_MAX: usize = 12;
 /// an event so often: with five, one of b bytes to N peers was more than 5 N b bytes.
 const PUSH_LINKS: usize = 4;
 
+/// Members that one is sent for through, at a time: mostly one who is linked to it is enough.
+const SENT_FOR_MAX: usize = 3;
+
 /// Redialling every unreachable member of a roster up to this size as often as `Timings::redial`
 /// says; a larger one is redialled as much slower as it is larger.
 const REDIAL_ROSTER: u32 = 10;
@@ -264,6 +267,18 @@ impl Node {
         self.send_digest(peer, true);
     }
 
+    /// Tells those who are linked to a member that it is called down here, or some who are nearer to it.
+    fn send_for(&mut self, member: NodeId) {
+        let says = |node: &NodeId| self.records.get(node).is_some_and(|it| it.links.contains(&member));
+        let linked: Vec<NodeId> = self.linked().filter(|node| self.words.contains(node)).collect();
+        let nearest: Vec<NodeId> = linked.iter().filter(|node| says(node)).copied().collect();
+        let to = if nearest.is_empty() { linked } else { nearest };
+        for to in to.into_iter().take(SENT_FOR_MAX) {
+            let bytes = self.membership.push_pull_out();
+            self.out.push(Effect::Send { to, message: Message::Liveness { bytes, reply: false } });
+        }
+    }
+
     /// Tells some link where this node stands, so that it sends what is lacking here.
     pub(crate) fn exchange_positions(&mut self) {
         let up: Vec<NodeId> = self.linked().collect();
@@ -293,6 +308,7 @@ impl Node {
             match effect {
                 membership::Effect::Datagram { to, bytes } => self.out.push(Effect::Datagram { to, bytes }),
                 membership::Effect::Change { node, now, reason } => self.on_liveness(node, now, reason),
+                membership::Effect::Dispute { node } => self.send_for(node),
                 membership::Effect::Fault { text } => tracing::error!(text, "a fault in the membership"),
             }
         }

@@ -163,6 +163,7 @@ impl Node {
         self.looked_at = Some(self.now);
         self.dirty |= self.see_who_counts();
         self.membership.answer_for(self.answered_for(&self.words));
+        self.membership.dispute(self.now, self.disputed());
         let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
         let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
         self.stirs_at = word.into_iter().chain(grace).min();
@@ -190,6 +191,14 @@ impl Node {
             }
         }
         answered
+    }
+
+    /// Members that are down by our own belief, and linked by the word of another.
+    fn disputed(&self) -> BTreeSet<NodeId> {
+        let is = |node: &&NodeId| {
+            self.links.get(node).is_some_and(|link| !link.is_up()) && !self.is_alive_by_itself(node)
+        };
+        self.alive.iter().filter(is).copied().collect()
     }
 
     /// Whether the record that is held of another node is what it says now, and not what it said before

@@ -331,6 +331,7 @@ impl World {
                 Effect::Change { node, now, reason } => {
                     self.changes.push((n, self.index[&node], self.now, now, reason));
                 }
+                Effect::Dispute { .. } => {} // Everybody is linked to everybody here, or dead.
                 Effect::Fault { text } => panic!("node {n}: {text}"),
             }
         }
