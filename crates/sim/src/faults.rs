@@ -55,6 +55,7 @@ impl Cluster {
                 }
                 None => Err(container.exit.clone()),
             },
+            stopping: container.stop_asked,
         });
         let image = ImageRecord { reference: "web:1".to_owned(), digest: image_digest(), size_b: 1 };
         let config = Config {

@@ -29,7 +29,7 @@ fn meet_in_a_line(seed: u64, nodes: usize) -> (Cluster, Vec<usize>) {
 
 #[test]
 fn islands_that_meet_in_a_line_end_with_one_copy_of_each_and_stay_so() {
-    for (nodes, seed) in (3..=4).flat_map(|nodes| (0..3).map(move |seed| (nodes, seed))) {
+    for (nodes, seed) in (3..=8).flat_map(|nodes| (0..3).map(move |seed| (nodes, seed))) {
         let (mut cluster, all) = meet_in_a_line(seed, nodes);
         let took = cluster.run_until(30 * SECOND, |it| it.runs_once(&all, "web", nodes) && it.agreed(&all));
         let told = |cluster: &Cluster| cluster.trace().join("\n");
@@ -71,7 +71,7 @@ fn of_two_copies_on_machines_that_meet_through_a_third_one_is_kept() {
 
 #[test]
 fn a_change_crosses_a_line_from_end_to_end() {
-    for nodes in 3..=4 {
+    for nodes in 3..=8 {
         let (mut cluster, all) = meet_in_a_line(1, nodes);
         cluster.run_for(30 * SECOND);
         cluster.set(0, false, "web", "replicas", r#"{"count":9,"class":"available"}"#);

@@ -26,6 +26,7 @@ mod roster;
 mod settings;
 mod swim;
 mod timers;
+mod trial;
 
 pub use packet::{DATAGRAM_BYTES_MAX, DatagramError, PUSH_PULL_BYTES_MAX};
 pub use records::{

@@ -22,6 +22,7 @@ use crate::peer::Peer;
 use crate::roster::Roster;
 use crate::settings::{PUSH_PULL_MILLIS, Settings};
 use crate::timers::{TimerKey, Timers, Wishes};
+use crate::trial::Trial;
 
 /// Longest spread of the first announcements to a roster, so that a large one is not called at once.
 const FIRST_ANNOUNCE_SPREAD_MAX: Duration = Duration::from_secs(5);
@@ -59,8 +60,8 @@ pub enum Effect {
         /// Why, in words to follow the node's name.
         reason: &'static str,
     },
-    /// Send [`Membership::push_pull_out`] to some who are linked: it tells that this member is called down
-    /// here, and is on the way to it.
+    /// Send [`Membership::push_pull_out`] to some who are linked to this member, or nearer to it, and ask for
+    /// theirs: it is down or suspected here and cannot be told so.
     Dispute {
         /// The member.
         node: NodeId,
@@ -74,15 +75,15 @@ pub enum Effect {
 
 /// What is remembered of one member.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    liveness: Liveness,
+pub(crate) struct Seen {
+    pub(crate) liveness: Liveness,
     changed_at: Time,
     /// When it was last heard after it was down.
     risen_at: Option<Time>,
     /// Since when it has been up in this generation without having been called down.
     up_since: Option<(u64, Time)>,
     /// What foca said of it last, if it has heard of it.
-    told: Option<(Peer, u16)>,
+    pub(crate) told: Option<(Peer, u16)>,
 }
 
 impl Seen {
@@ -109,15 +110,15 @@ impl Seen {
 
 /// The probe whose indirect stage foca waits for.
 #[derive(Clone, Copy, Debug)]
-struct Probe {
+pub(crate) struct Probe {
     target: Peer,
-    number: u8,
+    pub(crate) number: u8,
     timer: TimerKey,
 }
 
 /// What led to a change, for its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     /// News from another member.
     News,
     /// A word from this member itself.
@@ -130,31 +131,31 @@ enum Cause {
 
 /// Who is alive, as seen from one node. Feed it datagrams, ticks and links; take its effects.
 pub struct Membership {
-    settings: Settings,
-    foca: Foca<Peer, FullCodec, ChaCha8Rng, NoCustomBroadcast>,
+    pub(crate) settings: Settings,
+    pub(crate) foca: Foca<Peer, FullCodec, ChaCha8Rng, NoCustomBroadcast>,
     rng: ChaCha8Rng,
-    roster: Roster,
-    seen: BTreeMap<NodeId, Seen>,
+    pub(crate) roster: Roster,
+    pub(crate) seen: BTreeMap<NodeId, Seen>,
     /// foca's members as they were when they were looked at last, in foca's order.
     looked_at: Vec<Member<Peer>>,
     timers: Timers,
-    probe: Option<Probe>,
+    pub(crate) probe: Option<Probe>,
     /// Our own incarnation, as foca last wrote it.
-    incarnation: u16,
-    announces: Announces,
-    /// Members that we suspect ourselves, with the incarnation that is on trial.
-    trials: BTreeMap<NodeId, (Peer, u16)>,
+    pub(crate) incarnation: u16,
+    pub(crate) announces: Announces,
+    /// Members that are suspected.
+    pub(crate) trials: BTreeMap<NodeId, Trial>,
     /// Members that others answer for.
-    answered_for: BTreeSet<NodeId>,
+    pub(crate) answered_for: BTreeSet<NodeId>,
     /// Members that are down here and linked to somebody who is heard.
-    disputed: BTreeSet<NodeId>,
-    /// Members that others call down in the life in which they are up here, and that do not know it yet.
-    accused: BTreeMap<NodeId, Peer>,
+    pub(crate) disputed: BTreeSet<NodeId>,
+    /// What others say against members that are up here and not linked, for those who are nearer to them.
+    pub(crate) accused: BTreeMap<NodeId, Member<Peer>>,
     gossip_at: Option<Time>,
     gossiped_at: Time,
     push_pull_at: Time,
-    effects: Vec<Effect>,
-    sabotage: Sabotages,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) sabotage: Sabotages,
 }
 
 impl std::fmt::Debug for Membership {
@@ -251,18 +252,6 @@ impl Membership {
         self.answered_for = members;
     }
 
-    /// Sets the members that are called down here while somebody who is heard says that it is linked to them.
-    /// Whoever was called down must take another life, and one that this node does not reach hears of that
-    /// from nobody: those who reach it do not believe it. So it is sent for, as often as an announcement.
-    pub fn dispute(&mut self, now: Time, members: BTreeSet<NodeId>) {
-        for node in members.difference(&self.disputed) {
-            // What this node says when it has just come back is from the time of the split.
-            let at = now + self.settings.suspect_to_down();
-            self.announces.set(*node, Announce { at, wait: self.settings.announce_first() });
-        }
-        self.disputed = members;
-    }
-
     /// Takes a datagram from the member at the other end of a link (the link vouches for `from`). On
     /// an error nothing was changed but, at most, that the sender is heard.
     pub fn datagram(&mut self, now: Time, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
@@ -321,6 +310,13 @@ impl Membership {
             if self.is_acquitted(&timer) {
                 continue;
             }
+            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer
+                && self.answered_for.contains(&member_id.node)
+            {
+                // Those who are linked to it will find it dead, if it is.
+                self.timers.set(now + self.settings.suspect_to_down(), timer);
+                continue;
+            }
             let never = self.sabotage.has(Sabotage::NeverDown);
             if never && matches!(timer, Timer::ChangeSuspectToDown { .. }) {
                 continue;
@@ -345,7 +341,9 @@ impl Membership {
                     self.ping(probe.target, probe.number, vec![]);
                 }
             }
+            let tried = timer.clone();
             self.foca_timer(now, timer, cause);
+            self.end_trial(now, &tried);
         }
         if self.gossip_at.is_some_and(|at| at <= now) {
             self.gossip_at = None;
@@ -394,10 +392,8 @@ impl Membership {
     pub fn push_pull_out(&self) -> Vec<u8> {
         let me = Member::new(*self.foca.identity(), self.incarnation, State::Alive);
         let others = self.foca.iter_membership_state().filter(|member| member.id().node != self.me());
-        let accused = |member: &Member<Peer>| self.accused.get(&member.id().node) == Some(member.id());
-        let others: Vec<Member<Peer>> = others
-            .map(|member| if accused(member) { Member::down(*member.id()) } else { member.clone() })
-            .collect();
+        let others: Vec<Member<Peer>> =
+            others.map(|member| self.accused.get(&member.id().node).unwrap_or(member).clone()).collect();
         write_push_pull([&me].into_iter().chain(&others), &self.roster)
     }
 
@@ -416,8 +412,8 @@ impl Membership {
             self.hear_of_myself(now, &member);
         }
         if !self.is_newcomer(now, &from) {
-            for member in of_others.iter().filter(|member| member.state() == State::Down) {
-                self.pass_on_that_it_is_called_down(member.id());
+            for member in of_others.iter().filter(|member| member.state() != State::Alive) {
+                self.pass_on_what_is_said_of(member);
             }
         }
         let alive = of_others
@@ -477,47 +473,13 @@ impl Membership {
         self.fulfil(now, wishes, is_trial, cause);
     }
 
-    /// Whether this is the end of a trial in which the member has answered. foca 2.0.0 would leave it
-    /// alive and all the same tell it that it was called dead; it would take another life for nothing,
-    /// and be unknown under it for a moment, at every lost packet.
-    fn is_acquitted(&self, timer: &Timer<Peer>) -> bool {
-        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else {
-            return false;
-        };
-        !self.foca.iter_membership_state().any(|member| {
-            member.id() == member_id
-                && member.incarnation() == *incarnation
-                && member.state() == State::Suspect
-        })
-    }
-
     /// Feeds foca with what is known of members, or with nothing: then it looks at its own state.
-    fn apply(&mut self, now: Time, members: impl Iterator<Item = Member<Peer>>, cause: Cause) {
+    pub(crate) fn apply(&mut self, now: Time, members: impl Iterator<Item = Member<Peer>>, cause: Cause) {
         let mut wishes = Wishes::default();
         if let Err(error) = self.foca.apply_many(members, true, &mut wishes) {
             self.fault("take what is known of members", &error);
         }
         self.fulfil(now, wishes, true, cause);
-    }
-
-    /// A member that is up here is down for another, in the same life: it is to hear of it.
-    fn pass_on_that_it_is_called_down(&mut self, peer: &Peer) {
-        let is_up =
-            |seen: &Seen| seen.liveness == Liveness::Up && seen.told.is_some_and(|(told, _)| told == *peer);
-        if !self.seen.get(&peer.node).is_some_and(is_up) || self.sabotage.has(Sabotage::NoContradiction) {
-            return;
-        }
-        if !self.answered_for.contains(&peer.node) {
-            let header = Header {
-                src: *self.foca.identity(),
-                src_incarnation: self.incarnation,
-                dst: *peer,
-                message: Message::TurnUndead,
-            };
-            self.send(peer, &Packet { header, updates: vec![] });
-        } else if self.accused.insert(peer.node, *peer) != Some(*peer) {
-            self.effects.push(Effect::Dispute { node: peer.node });
-        }
     }
 
     /// Another knows us: in an earlier life, in this one (perhaps as down), or, after a backup was
@@ -551,7 +513,8 @@ impl Membership {
             let mut probed = None;
             match &timer {
                 Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
-                    self.trials.insert(member_id.node, (*member_id, *incarnation));
+                    self.trials
+                        .insert(member_id.node, Trial::begin(now, *member_id, *incarnation, &self.settings));
                     // It may have answered already: foca sets the timer all the same, and the member is
                     // to be looked at although it has not changed.
                     self.looked_at.clear();
@@ -578,8 +541,8 @@ impl Membership {
             self.send(&to, &packet);
         }
         let died = look && self.look(now, cause);
-        if let Some((peer, incarnation)) = accused.and_then(|node| self.trials.get(&node)).copied() {
-            self.ask(peer, incarnation);
+        if let Some(trial) = accused.and_then(|node| self.trials.get(&node)).copied() {
+            self.ask(trial.peer, trial.incarnation);
         }
         if wishes.renewed {
             // Those that called us down must hear of the new life, and foca must find its feet.
@@ -596,7 +559,7 @@ impl Membership {
         }
     }
 
-    fn send(&mut self, to: &Peer, packet: &Packet) {
+    pub(crate) fn send(&mut self, to: &Peer, packet: &Packet) {
         self.incarnation = packet.header.src_incarnation;
         // foca may answer one that was removed a moment ago.
         if self.roster.others().contains(&to.node) {
@@ -625,17 +588,20 @@ impl Membership {
                 State::Down => Liveness::Down,
             };
             let before = seen.told.replace((peer, member.incarnation()));
-            if self.accused.get(&peer.node).is_some_and(|it| *it != peer) {
+            if self.accused.get(&peer.node).is_some_and(|said| {
+                *said.id() != peer || said.incarnation() < member.incarnation() || is == Liveness::Down
+            }) {
                 self.accused.remove(&peer.node);
             }
-            if is != Liveness::Suspect || self.trials.get(&peer.node).is_some_and(|(trial, _)| *trial != peer)
+            if is != Liveness::Suspect || self.trials.get(&peer.node).is_some_and(|trial| trial.peer != peer)
             {
                 self.trials.remove(&peer.node);
             }
             if is == Liveness::Suspect {
                 // Suspected by the word of another: foca sets no end to that, and a member that does not
                 // hear of it cannot answer. So it is asked here as well, until it has.
-                self.trials.entry(peer.node).or_insert((peer, member.incarnation()));
+                let trial = Trial::begin(now, peer, member.incarnation(), &self.settings);
+                self.trials.entry(peer.node).or_insert(trial);
             }
             if seen.liveness == is {
                 continue;
@@ -689,7 +655,7 @@ impl Membership {
 
     /// Whether a member was down until a moment ago: it was cut off, so what it says against others
     /// is from the time of the split, and of those that we hear we know better.
-    fn is_newcomer(&self, now: Time, node: &NodeId) -> bool {
+    pub(crate) fn is_newcomer(&self, now: Time, node: &NodeId) -> bool {
         self.seen.get(node).is_some_and(|seen| {
             let settled = |at| now - at >= self.settings.suspect_to_down();
             seen.liveness == Liveness::Down || !seen.risen_at.is_some_and(settled)
@@ -701,10 +667,7 @@ impl Membership {
     }
 
     fn gossip(&mut self, now: Time) {
-        let trials: Vec<(Peer, u16)> = self.trials.values().copied().collect();
-        for (peer, incarnation) in trials {
-            self.ask(peer, incarnation);
-        }
+        self.tick_trials(now);
         let mut wishes = Wishes::default();
         if self.foca.updates_backlog() > 0
             && let Err(error) = self.foca.gossip(&mut wishes)
@@ -714,14 +677,7 @@ impl Membership {
         self.fulfil(now, wishes, false, Cause::News);
     }
 
-    /// Tells a member that it is suspected and asks it to answer. The answer bears its next
-    /// incarnation, which ends the trial; its probe number is that of no probe.
-    fn ask(&mut self, peer: Peer, incarnation: u16) {
-        let number = self.probe.map_or(0, |probe| probe.number).wrapping_sub(1);
-        self.ping(peer, number, vec![Member::new(peer, incarnation, State::Suspect)]);
-    }
-
-    fn ping(&mut self, peer: Peer, number: u8, updates: Vec<Member<Peer>>) {
+    pub(crate) fn ping(&mut self, peer: Peer, number: u8, updates: Vec<Member<Peer>>) {
         let header = Header {
             src: *self.foca.identity(),
             src_incarnation: self.incarnation,

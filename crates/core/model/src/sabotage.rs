@@ -141,6 +141,8 @@ faults! {
     NoAdoption = "no-adoption" in "containers",
     /// What runs is started again by a peer that starts.
     AdoptedAsWaiting = "adopted-as-waiting" in "containers",
+    /// What was being stopped when the peer was killed runs on for the next.
+    StopForgotten = "stop-forgotten" in "containers",
     /// What ran before waits for company when a machine starts.
     StartWaitsForCompany = "start-waits-for-company" in "containers",
     /// A program that ended counts as running.

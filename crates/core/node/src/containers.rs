@@ -1,5 +1,7 @@
 //! The life of one container of this node, as the core sees it.
 
+use std::collections::BTreeSet;
+
 use model::{Capacity, ContainerId, ContainerRecord, ContainerState, ReplicaId, RestartPolicy, Time};
 
 use crate::io::{Claim, Exit};
@@ -53,6 +55,8 @@ pub struct Mine {
     pub reason: Option<String>,
     /// Containers elsewhere that may stop on its word.
     pub confirms: Vec<ContainerId>,
+    /// All that it ever confirmed in this life of the peer, of those that are still told of.
+    pub confirmed: BTreeSet<ContainerId>,
     /// Whether it has been well for as long as its update asks.
     pub ready: bool,
     /// Whether it has been well for as long as others wait for it as a canary.
@@ -82,6 +86,7 @@ impl Mine {
             failures: 0,
             reason: None,
             confirms: Vec::new(),
+            confirmed: BTreeSet::new(),
             ready: false,
             proven: false,
             was_ready: false,
@@ -120,6 +125,11 @@ impl Mine {
     /// Whether it runs and is healthy.
     pub(crate) fn is_healthy(&self) -> bool {
         matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)
+    }
+
+    /// Whether somebody may hold a word of this node that the other one may stop, since this one stays.
+    pub(crate) fn may_have_confirmed(&self, other: ContainerId) -> bool {
+        !self.is_new || self.confirmed.contains(&other)
     }
 
     /// Its room.

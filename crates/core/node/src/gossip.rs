@@ -107,7 +107,7 @@ impl Node {
     }
 
     /// Heads of a document, as many as a record may hold: with more, somebody has yet to merge them.
-    fn some_heads(&self, doc: &DocId) -> Vec<EventId> {
+    pub(crate) fn some_heads(&self, doc: &DocId) -> Vec<EventId> {
         let mut heads = self.documents.heads(doc);
         heads.truncate(EVENT_DEPS_MAX);
         heads

@@ -310,4 +310,6 @@ pub struct Found {
     /// Its first process and when it was started (milliseconds of Unix time), where it runs; how it
     /// ended otherwise.
     pub state: Result<(u32, i64), Exit>,
+    /// Whether it was told to stop, as far as the shell knows: it will end, or has.
+    pub stopping: bool,
 }

@@ -267,7 +267,7 @@ impl Node {
         self.send_digest(peer, true);
     }
 
-    /// Tells those who are linked to a member that it is called down here, or some who are nearer to it.
+    /// Tells those who are linked to a member what is believed of it here, or some who may be nearer to it.
     fn send_for(&mut self, member: NodeId) {
         let says = |node: &NodeId| self.records.get(node).is_some_and(|it| it.links.contains(&member));
         let linked: Vec<NodeId> = self.linked().filter(|node| self.words.contains(node)).collect();
@@ -275,7 +275,7 @@ impl Node {
         let to = if nearest.is_empty() { linked } else { nearest };
         for to in to.into_iter().take(SENT_FOR_MAX) {
             let bytes = self.membership.push_pull_out();
-            self.out.push(Effect::Send { to, message: Message::Liveness { bytes, reply: false } });
+            self.out.push(Effect::Send { to, message: Message::Liveness { bytes, reply: true } });
         }
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, ImageRecord, Name, NodeId,
-    ReplicaId, Revision, Sabotage, Time,
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, ImageRecord, Name,
+    NodeId, ReplicaId, Revision, Sabotage, Time,
 };
 use planner::{Placement, Rank};
 use rand::RngExt;
@@ -26,11 +26,22 @@ const BACKOFF_DOUBLINGS_MAX: u32 = 16;
 impl Node {
     /// Takes over what the shell found: what runs goes on, what does not is started at once.
     pub(crate) fn adopt(&mut self, found: Vec<Found>) {
-        for Found { container, claim, state } in found {
+        for Found { container, claim, state, stopping } in found {
             if self.has(Sabotage::NoAdoption) && state.is_ok() {
                 continue;
             }
             let mut mine = Mine::new(container, claim, self.now);
+            if stopping && !self.has(Sabotage::StopForgotten) {
+                // A life of this peer that has ended decided so, and others may have relied on it.
+                mine.reason = Some("was told to stop before this peer was started".to_owned());
+                mine.pid = state.as_ref().ok().map(|(pid, _)| *pid);
+                mine.phase = if state.is_ok() { Phase::Stopping } else { Phase::Removing };
+                if mine.phase == Phase::Removing {
+                    self.out.push(Effect::Remove(container));
+                }
+                self.mine.insert(container, mine);
+                continue;
+            }
             match state {
                 Ok((pid, started_ms)) => {
                     mine.pid = Some(pid);
@@ -276,6 +287,7 @@ impl Node {
                 mine.stopped_first = stops_first;
             }
             if mine.confirms != confirms {
+                mine.confirmed.extend(&confirms);
                 mine.confirms = confirms;
                 self.changed = true;
             }
@@ -371,7 +383,8 @@ impl Node {
                 && self.may_be_followed_by(mine, &record, desired)
                 && (node == me
                     || (self.has_word_of(&node)
-                        && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))));
+                        && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))
+                        && (!mine.may_have_confirmed(record.id) || self.stands_with(node, replica))));
             if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
@@ -385,6 +398,15 @@ impl Node {
         }
         confirms.sort_unstable();
         (confirms, go)
+    }
+
+    /// Whether another node said what it says knowing of the same changes to the deployment. Where each of two
+    /// copies was told that the other stays (an update was undone on one side just now), it is the word that
+    /// was given under the same documents that counts: else each would go on the other's.
+    fn stands_with(&self, node: NodeId, replica: &ReplicaId) -> bool {
+        let doc = DocId::Namespace(replica.namespace.clone());
+        let said = self.records.get(&node).and_then(|record| record.heads.get(&doc));
+        said.is_some_and(|heads| *heads == self.some_heads(&doc))
     }
 
     /// A winner that fails again and again makes way for a copy that is well.

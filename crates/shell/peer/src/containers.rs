@@ -84,7 +84,7 @@ pub(crate) fn scan(runtime: &Runtime) -> Result<(Vec<Found>, Vec<String>), runti
                 continue;
             }
         };
-        found.push(Found { container, claim, state });
+        found.push(Found { container, claim, state, stopping: it.stopping });
     }
     Ok((found, strange))
 }

@@ -20,6 +20,8 @@ pub(crate) const SPEC: &str = "spec.json";
 pub(crate) const STATE: &str = "state.json";
 /// Who its users are on the host; see [`crate::users::Ids`].
 pub(crate) const IDS: &str = "ids.json";
+/// There once it was told to stop, empty.
+pub(crate) const STOPPING: &str = "stopping";
 /// How it ended.
 pub(crate) const EXIT: &str = "exit.json";
 /// Its control groups, written before they are made.

@@ -106,6 +106,9 @@ pub struct Found {
     pub spec: Result<ContainerSpec, RuntimeError>,
     /// Where it is in its life, or why that cannot be told.
     pub state: Result<State, RuntimeError>,
+    /// Whether it was told to stop since it was started last: whoever finds it knows why, if it ended, and
+    /// that it will, if it runs. After a power cut this may be forgotten.
+    pub stopping: bool,
 }
 
 /// What a container uses. `None` where the kernel does not count it.

@@ -342,7 +342,8 @@ impl Runtime {
                 continue;
             }
             let id = id.to_owned();
-            found.push(Found { spec: read_spec(&path, &id), state: self.state(&id), id, path });
+            let stopping = path.join(files::STOPPING).exists();
+            found.push(Found { spec: read_spec(&path, &id), state: self.state(&id), stopping, id, path });
         }
         Ok(found)
     }

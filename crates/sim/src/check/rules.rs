@@ -68,8 +68,9 @@ pub fn run_twice<K: Ord>(copies: impl IntoIterator<Item = (K, usize)>) -> Option
 pub struct Truth<T>(VecDeque<(Time, BTreeSet<T>)>);
 
 impl<T> Default for Truth<T> {
+    /// Nothing ever ran.
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self(VecDeque::from([(Time::ZERO, BTreeSet::new())]))
     }
 }
 
@@ -97,9 +98,6 @@ impl<T: Ord + Clone> Truth<T> {
     /// S9: whether somebody who says that all of `runs` run here, and nothing beside `may`, which are those
     /// that begin or end and `runs` themselves, would have been right at some time within the last `window`.
     pub fn bears_out(&self, now: Time, window: Duration, runs: &BTreeSet<T>, may: &BTreeSet<T>) -> bool {
-        if self.0.is_empty() {
-            return runs.is_empty();
-        }
         self.within(now, window).into_iter().any(|ran| runs.is_subset(ran) && ran.is_subset(may))
     }
 }

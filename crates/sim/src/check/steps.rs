@@ -215,6 +215,7 @@ impl Cluster {
             let phase = node.mine().get(id).map(|mine| &mine.phase);
             match (container.pid, phase) {
                 (Some(_), Some(Phase::Running { .. })) | (None, Some(Phase::Done { .. })) => {}
+                (_, Some(Phase::Stopping | Phase::Removing)) if container.stop_asked => {}
                 (None, Some(_)) => waits.push(*id),
                 (_, _) => lost.push(*id),
             }
@@ -222,12 +223,6 @@ impl Cluster {
         // S14: what was on disk is known.
         let forgotten = it.on_disk.iter().find(|id| !node.documents().contains(**id)).copied();
         let life = it.life;
-        // What was being stopped when the peer died is taken for one that runs: it is left out.
-        let leaving = it.kernel.values().filter(|container| container.pid.is_some() && container.stop_asked);
-        let leaving: Vec<ReplicaId> = leaving.map(|container| container.claim.replica.clone()).collect();
-        for replica in leaving {
-            self.excuse(replica);
-        }
         for id in lost {
             let name = self.name_of_container(id);
             self.violation(&format!("L7: n{} does not take over {name}", host + 1));

@@ -83,7 +83,10 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     let rogues = (0..cluster.len()).filter(|host| cluster.hosts[*host].rogue.is_some());
     let bad: BTreeSet<usize> = rogues.chain(cluster.check.repeating()).collect();
     for host in &bad {
-        if let Some(via) = (0..cluster.len()).find(|it| cluster.answers(*it) && !bad.contains(it)) {
+        // One that was removed a moment ago may not know it: what it takes is void.
+        let is_sound =
+            |it: &usize| cluster.answers(*it) && !bad.contains(it) && !cluster.asked_to_go.contains(it);
+        if let Some(via) = (0..cluster.len()).find(is_sound) {
             cluster.remove_node(via, *host);
         }
     }
@@ -115,6 +118,10 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
     // A removal that was just signed has yet to get around.
     cluster.run_for(REMOVALS + slack);
+    if !bad.is_empty() {
+        // Until now the words of those from an earlier day were believed.
+        cluster.guard_copies();
+    }
     // By now it is known who is still a member.
     let members: Vec<usize> =
         cluster.members(first).into_iter().filter(|host| machines.contains(host)).collect();
@@ -511,6 +518,12 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
             {
                 // What runs of a deployment that says nothing sensible any more is kept, once.
+                if container.has_ended_for_good() {
+                    continue;
+                }
+                if container.pid.is_none() {
+                    return Err(format!("n{} is to start {:?} again", host + 1, claim.replica));
+                }
                 if !kept.insert(claim.replica.clone()) {
                     return Err(format!("{:?} runs twice", claim.replica));
                 }

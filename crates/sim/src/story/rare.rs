@@ -27,8 +27,8 @@ const OLD_DISKS: u32 = 60;
 /// Stories in a hundred that end in a line, of those that can.
 const LINES: u32 = 15;
 
-/// Machines of such a line.
-const LINE_MAX: usize = 4;
+/// Machines of such a line, at least: of two, each is linked to all.
+const LINE_MIN: usize = 3;
 
 impl Story {
     pub(super) fn with_what_is_rare(mut self, repeats: bool) -> Self {
@@ -106,7 +106,7 @@ impl Story {
             Ending::Calm => ((0..self.nodes).collect::<Vec<_>>(), Vec::new()),
             Ending::Core(core, outside, _) => (core.clone(), outside.clone()),
         };
-        if !(3..=LINE_MAX).contains(&core.len()) {
+        if core.len() < LINE_MIN {
             return;
         }
         // Whoever is heard and does not hear accuses the living; in a line they answer late.

@@ -245,6 +245,15 @@ impl Life<'_> {
         Ok(())
     }
 
+    /// Leaves a note for a peer that is started before this has ended. Without it that peer would take the
+    /// program for one that runs on; not to stop it for that would be worse.
+    fn note_stop(&self) {
+        let path = self.live.dir.join(files::STOPPING);
+        if let Err(error) = std::fs::File::create(&path) {
+            eprintln!("{} cannot be made: {error}", path.display());
+        }
+    }
+
     /// Answers the first line of a connection. `None` when that was all.
     fn request(&mut self, index: usize, line: &[u8]) -> io::Result<Option<Role>> {
         let request = match serde_json::from_slice(line) {
@@ -260,6 +269,7 @@ impl Life<'_> {
                 return Ok(Some(Role::Watch));
             }
             Request::Stop { grace_ms } => {
+                self.note_stop();
                 let at = Instant::now().checked_add(Duration::from_millis(grace_ms));
                 // A second stop may be more impatient than the first, never less.
                 self.kill_at = [self.kill_at, at].into_iter().flatten().min();
@@ -269,6 +279,7 @@ impl Life<'_> {
                 self.connections.reply(index, &Reply::Ok);
             }
             Request::Kill => {
+                self.note_stop();
                 self.kill()?;
                 self.connections.reply(index, &Reply::Ok);
             }

@@ -216,7 +216,8 @@ fn clear(dir: &Path) -> Result<(), Clear> {
         cgroup::kill_all(&groups)?;
         cgroup::remove(&groups)?;
     }
-    for file in [files::CGROUPS, files::STATE, files::EXIT, files::LISTENERS, files::SOCKET] {
+    for file in [files::CGROUPS, files::STATE, files::EXIT, files::STOPPING, files::LISTENERS, files::SOCKET]
+    {
         files::remove_if_there(&dir.join(file))?;
     }
     for folder in container::FOLDERS {
