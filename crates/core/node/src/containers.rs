@@ -1,6 +1,7 @@
 //! The life of one container of this node, as the core sees it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::{Capacity, ContainerId, ContainerRecord, ContainerState, ReplicaId, RestartPolicy, Time};
 
@@ -128,8 +129,9 @@ impl Mine {
     }
 
     /// Whether somebody may hold a word of this node that the other one may stop, since this one stays.
-    pub(crate) fn may_have_confirmed(&self, other: ContainerId) -> bool {
-        !self.is_new || self.confirmed.contains(&other)
+    pub(crate) fn may_have_confirmed(&self, other: ContainerId, now: Time) -> bool {
+        let earlier = !self.is_new && now.since(self.claimed_at) < EARLIER_WORDS;
+        earlier || self.confirmed.contains(&other)
     }
 
     /// Its room.
@@ -178,6 +180,10 @@ impl Mine {
         }
     }
 }
+
+/// For so long the words of an earlier life of this peer may still count somewhere: by then all who are linked
+/// have its record of this life.
+const EARLIER_WORDS: Duration = Duration::from_secs(10);
 
 /// Bytes of a reason in a record: a sentence. A full node's record must fit one frame.
 const REASON_BYTES_MAX: usize = 200;

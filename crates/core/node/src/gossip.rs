@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use document::event::EVENT_VERSION;
 use membership::RecordError;
 use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
-use model::{DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time};
+use model::{
+    ContainerRecord, DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time,
+};
 use wire::Message;
 
 use crate::containers::Mine;
@@ -104,6 +106,12 @@ impl Node {
                 .collect(),
             event_version: EVENT_VERSION,
         }
+    }
+
+    /// Whether a replica of that node has a copy here: one may wait for a word of the other under today's heads.
+    fn has_copies_beside(&self, record: &NodeRecord) -> bool {
+        let here = |of: &ContainerRecord| self.mine.values().any(|mine| mine.claim.replica == of.replica);
+        record.containers.iter().any(here)
     }
 
     /// Heads of a document, as many as a record may hold: with more, somebody has yet to merge them.
@@ -297,6 +305,7 @@ impl Node {
                     let known = self.records.get(&node);
                     let heads_alone = known.is_some_and(|known| known.differs_in_heads_alone(&record));
                     self.dirty |= known.is_none_or(|known| !asks_for_the_same(known, &record));
+                    self.dirty |= heads_alone && self.has_copies_beside(&record);
                     self.stirred = true;
                     match self.records.insert(record, signed.clone()) {
                         // As where they are made: see `publish_if_due`.

@@ -384,7 +384,8 @@ impl Node {
                 && (node == me
                     || (self.has_word_of(&node)
                         && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))
-                        && (!mine.may_have_confirmed(record.id) || self.stands_with(node, replica))));
+                        && (!mine.may_have_confirmed(record.id, self.now)
+                            || self.stands_with(node, replica))));
             if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
