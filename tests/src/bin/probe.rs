@@ -50,6 +50,14 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["web"] => dev::web::main(),
         ["sleep"] => sleep_for_ever(),
+        ["stubborn"] => {
+            let mut stop = nix::sys::signal::SigSet::empty();
+            stop.add(nix::sys::signal::Signal::SIGTERM);
+            match stop.thread_block() {
+                Ok(()) => sleep_for_ever(),
+                Err(_) => ExitCode::from(71),
+            }
+        }
         ["say", word] => {
             say(word);
             sleep_for_ever()

@@ -193,6 +193,32 @@ fn a_killed_supervisor_takes_its_container_with_it_and_the_replica_is_started_ag
     });
 }
 
+/// The one that is stopped is the last that runs: nobody may rely on it any more, whoever asks for it.
+#[test]
+fn a_container_that_was_being_stopped_when_its_peer_was_killed_is_not_taken_for_one_that_runs() {
+    with_cluster(1, |world| {
+        world.image("n1");
+        let stubborn = ["command: [/probe, stubborn]", "resources: {cpu: 50m, memory: 32Mi, pids: 20}"];
+        world.apply("n1", "app", &stubborn);
+        let before = world.settled(&["n1"], "app", 1).remove(0);
+        world.ok("n1", &["scale", "app", "0", "--detach"]);
+        let state_is = |wanted: PsState| {
+            let rows: Vec<PsRow> = world.ask("n1", routes::PS)?;
+            let states: Vec<PsState> = rows.iter().map(|row| row.state).collect();
+            if states == [wanted] { Ok(()) } else { Err(format!("{rows:?}")) }
+        };
+        eventually(LIMIT, || state_is(PsState::Stopping));
+        world.stop("n1");
+        assert!(before.processes.iter().any(dev::process::Process::is_alive), "it ended at once");
+        world.start("n1");
+        // Asked for again, it is another one that runs.
+        world.ok("n1", &["scale", "app", "1", "--detach"]);
+        let after = world.settled(&["n1"], "app", 1).remove(0);
+        assert_ne!(after.id, before.id);
+        assert!(before.processes.iter().all(|it| !it.is_alive()), "{before:?} runs on");
+    });
+}
+
 #[test]
 fn a_second_peer_on_the_same_folder_is_refused_and_the_first_goes_on() {
     with_cluster(1, |world| {

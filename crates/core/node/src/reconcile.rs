@@ -308,6 +308,10 @@ impl Node {
         }
         let key = (replica.namespace.clone(), replica.deployment.clone());
         if self.invalid.contains(&key) {
+            let now = self.documents.get(&key.0, &key.1).map(|view| view.incarnation);
+            if now.is_some_and(|incarnation| incarnation != replica.incarnation) {
+                return (Vec::new(), Some("its deployment was deleted and made again".to_owned()));
+            }
             // What runs is kept, whatever it is: one copy of it.
             return self.judge_copies(mine, None);
         }

@@ -27,8 +27,9 @@ const OLD_DISKS: u32 = 60;
 /// Stories in a hundred that end in a line, of those that can.
 const LINES: u32 = 15;
 
-/// Machines of such a line, at least: of two, each is linked to all.
-const LINE_MIN: usize = 3;
+/// Machines of such a line, at most: a longer one that was whole a moment ago takes half a minute until nobody
+/// is called down any more, and looks at rest before.
+const LINE_MAX: usize = 4;
 
 impl Story {
     pub(super) fn with_what_is_rare(mut self, repeats: bool) -> Self {
@@ -106,7 +107,7 @@ impl Story {
             Ending::Calm => ((0..self.nodes).collect::<Vec<_>>(), Vec::new()),
             Ending::Core(core, outside, _) => (core.clone(), outside.clone()),
         };
-        if core.len() < LINE_MIN {
+        if !(3..=LINE_MAX).contains(&core.len()) {
             return;
         }
         // Whoever is heard and does not hear accuses the living; in a line they answer late.

@@ -21,6 +21,10 @@ pub(crate) const CASES: &[super::Case] = &[
         "a_program_that_ignores_the_stop_is_killed_after_its_grace",
         a_program_that_ignores_the_stop_is_killed_after_its_grace,
     ),
+    (
+        "what_was_told_to_stop_is_found_so_until_it_is_started_again",
+        what_was_told_to_stop_is_found_so_until_it_is_started_again,
+    ),
     ("signals_reach_the_program", signals_reach_the_program),
     (
         "a_container_ends_with_its_program_and_takes_its_daemons_along",
@@ -142,6 +146,25 @@ fn a_program_that_ignores_the_stop_is_killed_after_its_grace() {
     assert!(began.elapsed() >= grace);
     world.start(&world.spec("ae", &["stubborn"]));
     assert_eq!(world.runtime.kill("ae").unwrap().signal, Some(libc::SIGKILL));
+}
+
+fn what_was_told_to_stop_is_found_so_until_it_is_started_again() {
+    let world = World::new();
+    let is_stopping = || world.runtime.scan().unwrap().remove(0).stopping;
+    world.start(&world.spec("fe", &["stubborn"]));
+    world.await_log("fe", "ready");
+    assert!(!is_stopping());
+    std::thread::scope(|scope| {
+        let stop = scope.spawn(|| world.runtime.stop("fe", Duration::from_millis(800)).unwrap());
+        await_that("the note of the stop", is_stopping);
+        assert!(world.is_running("fe"));
+        stop.join().unwrap();
+    });
+    assert!(is_stopping(), "it ended for that");
+    world.start(&world.spec("fe", &["stubborn"]));
+    assert!(!is_stopping());
+    world.runtime.kill("fe").unwrap();
+    assert!(is_stopping());
 }
 
 fn signals_reach_the_program() {
