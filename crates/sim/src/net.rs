@@ -1,6 +1,6 @@
 //! The network: links that lose nothing while they hold, datagrams that may be lost, cuts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use model::{NodeId, Time};
@@ -25,7 +25,7 @@ const RESENT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 pub(crate) struct Wire {
     pub(crate) ends: [usize; 2],
     /// By direction (0 is from the first end): what was sent and has not arrived.
-    pub(crate) sent: [BTreeMap<u64, Message>; 2],
+    pub(crate) sent: [VecDeque<(u64, Message)>; 2],
     pub(crate) numbers: [u64; 2],
     /// Since when something does not pass in at least one direction.
     pub(crate) silent_since: Option<Time>,
@@ -220,7 +220,7 @@ impl Cluster {
         let direction = wire.direction(host);
         let number = wire.numbers[direction];
         wire.numbers[direction] += 1;
-        wire.sent[direction].insert(number, message);
+        wire.sent[direction].push_back((number, message));
         let waiting = wire.sent[direction].len();
         if passes {
             self.at(after, target, Happening::Arrived { link, upto: number });
@@ -261,12 +261,12 @@ impl Cluster {
         while let Some(wire) = self.wires.get_mut(&link) {
             let from = wire.other(host);
             let direction = wire.direction(from);
-            let Some(first) = wire.sent[direction].first_key_value() else { return };
-            if *first.0 > upto || !self.passes(from, host) {
+            let Some((first, _)) = wire.sent[direction].front() else { return };
+            if *first > upto || !self.passes(from, host) {
                 return; // Lost on the way; sent again when the cut is over.
             }
             let Some(wire) = self.wires.get_mut(&link) else { return };
-            let Some((_, message)) = wire.sent[direction].pop_first() else { return };
+            let Some((_, message)) = wire.sent[direction].pop_front() else { return };
             let from = self.hosts[from].id;
             self.input(host, Input::Received { from, message });
         }
@@ -278,10 +278,10 @@ impl Cluster {
         low + (high.saturating_sub(low)) * steps / 16
     }
 
-    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, bytes: &[u8]) {
+    pub(crate) fn datagram(&mut self, host: usize, to: NodeId, mut bytes: Vec<u8>) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         self.datagrams += 1;
-        self.sends_datagram(bytes);
+        self.sends_datagram(&bytes);
         let drawn = self.rng.random_range(0..1_000);
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
         let loss = self.settings.loss + self.losses.get(&(host, target)).copied().unwrap_or(0);
@@ -289,9 +289,10 @@ impl Cluster {
             return;
         }
         let from = self.hosts[host].id;
-        for _ in 0..self.times_that_it_comes() {
+        for more in (0..self.times_that_it_comes()).rev() {
             let after = self.latency(host, target).max(self.clogged(host, target)) + self.late();
-            self.at(after, target, Happening::Datagram { from, link, bytes: bytes.to_vec() });
+            let bytes = if more > 0 { bytes.clone() } else { std::mem::take(&mut bytes) };
+            self.at(after, target, Happening::Datagram { from, link, bytes });
         }
     }
 
@@ -326,7 +327,7 @@ impl Cluster {
                 }
             }
             for (direction, from, to) in [(0, a, b), (1, b, a)] {
-                let last = self.wires.get(&link).and_then(|wire| wire.sent[direction].last_key_value());
+                let last = self.wires.get(&link).and_then(|wire| wire.sent[direction].back());
                 if let Some(upto) = last.map(|(number, _)| *number)
                     && self.passes(from, to)
                 {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use document::Documents;
 use document::event::NodeInfo;
+use document::{Documents, EventReader};
 use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Sabotages, Time};
-use node::{CommandId, Effect, Input, Outcome, Seq, Timings};
+use node::{CommandId, Effect, Input, Outcome, Reader as _, Seq, Timings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -291,6 +291,7 @@ fn found(
     later: &BTreeSet<usize>,
     alice: &mut Author,
     bob: &Author,
+    reader: &Arc<Memory>,
 ) -> Founding {
     const SOUND: &str = "the simulator's own events are valid";
     let mut keys: Vec<Author> =
@@ -300,6 +301,9 @@ fn found(
         |n: usize| NodeInfo { name: machines[n].name.clone(), key: ids[n], addresses: vec![address(n)] };
     let (cluster, genesis) = alice.genesis(info(0));
     let mut documents = Documents::new(cluster);
+    // The peers will read the same: their signatures are looked at once for all.
+    let reader = Arc::clone(reader);
+    documents.read_by(EventReader::new(move |stored| reader.event(stored)));
     documents.insert(&genesis).expect(SOUND);
     let mut log = vec![genesis];
     let mut add = |documents: &mut Documents, event: Vec<u8>| {
@@ -368,7 +372,8 @@ impl Cluster {
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
         let bob = Author::new(seed32(seed, 0xb0, 0));
-        let Founding { cluster, log, ids } = found(seed, &machines, later, &mut alice, &bob);
+        let reader: Arc<Memory> = Arc::default();
+        let Founding { cluster, log, ids } = found(seed, &machines, later, &mut alice, &bob, &reader);
         let mut hosts: Vec<Host> = ids
             .iter()
             .zip(machines)
@@ -386,7 +391,7 @@ impl Cluster {
             commands: 0,
             queue: Queue::default(),
             rng: ChaCha8Rng::from_seed(seed32(seed, 0x00, 0)),
-            reader: Arc::default(),
+            reader,
             index: ids.iter().enumerate().map(|(n, id)| (*id, n)).collect(),
             hosts,
             identity: cluster,
@@ -586,8 +591,8 @@ impl Cluster {
         if self.hosts[host].rogue.is_some() {
             return self.overhears(host, input);
         }
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        let (mut first, mut inputs) = (Some(input), VecDeque::new());
+        while let Some(input) = first.take().or_else(|| inputs.pop_front()) {
             let (now, wall_ms) = (self.now, self.wall_ms(host));
             let it = &mut self.hosts[host];
             it.busy = if it.busy.0 == now { (now, it.busy.1 + 1) } else { (now, 1) };
@@ -625,7 +630,7 @@ impl Cluster {
                 }
                 self.send(host, to, message);
             }
-            Effect::Datagram { to, bytes } => self.datagram(host, to, &bytes),
+            Effect::Datagram { to, bytes } => self.datagram(host, to, bytes),
             Effect::Connect { node, .. } => self.dial(host, node),
             Effect::Disconnect(peer) => {
                 if self.hang_up(host, peer) {

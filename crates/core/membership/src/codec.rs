@@ -12,9 +12,9 @@ use crate::peer::Peer;
 /// Bytes of a node's life: id, generation, renewal.
 const PEER_BYTES: usize = 32 + 8 + 4;
 /// Bytes of a member: life, incarnation, state.
-const MEMBER_BYTES: usize = PEER_BYTES + 2 + 1;
+pub(crate) const MEMBER_BYTES: usize = PEER_BYTES + 2 + 1;
 /// Bytes of a header without the fields of its message: two lives, incarnation, tag.
-const HEADER_BYTES: usize = 2 * PEER_BYTES + 2 + 1;
+pub(crate) const HEADER_BYTES: usize = 2 * PEER_BYTES + 2 + 1;
 
 /// Why the internal form was not written or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

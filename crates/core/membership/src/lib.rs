@@ -34,4 +34,4 @@ pub use records::{
     Records,
 };
 pub use settings::{PROBE_PERIOD_MAX, PROBE_PERIOD_MIN, Settings, SettingsError};
-pub use swim::{Effect, Liveness, Membership};
+pub use swim::{Belief, Effect, Liveness, Membership};

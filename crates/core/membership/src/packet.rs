@@ -9,7 +9,7 @@ use foca::{Codec as _, Header, Member};
 use model::NodeId;
 use model::limits::NODES_MAX;
 
-use crate::codec::{FullCodec, message, parts, shape, state, state_tag};
+use crate::codec::{self, FullCodec, message, parts, shape, state, state_tag};
 use crate::peer::Peer;
 use crate::roster::{Roster, SHORT_BYTES, short};
 
@@ -24,6 +24,11 @@ const _: () = assert!(PUSH_PULL_BYTES_MAX > (NODES_MAX + 1) * MEMBER_BYTES_MAX);
 
 /// Bytes of a member in its longest form: state, whole id, generation, renewal, incarnation.
 const MEMBER_BYTES_MAX: usize = 1 + 32 + 10 + 5 + 3;
+
+/// What a packet takes before its members, and each member in its short form, as long as lives are few: room is
+/// made for so many at once.
+const HEADER_BYTES_MOSTLY: usize = 16;
+const MEMBER_BYTES_MOSTLY: usize = 12;
 
 /// In the byte of a state: the whole id follows.
 const WHOLE_ID: u8 = 0x80;
@@ -217,7 +222,8 @@ impl Packet {
     pub(crate) fn write(&self, roster: &Roster) -> Vec<u8> {
         let Header { src, src_incarnation, dst, message } = &self.header;
         let (tag, peer, number) = parts(message);
-        let mut out = vec![tag];
+        let mut out = Vec::with_capacity(HEADER_BYTES_MOSTLY + self.updates.len() * MEMBER_BYTES_MOSTLY);
+        out.push(tag);
         put_life(src, &mut out);
         put_number((*src_incarnation).into(), &mut out);
         put_life(dst, &mut out);
@@ -245,7 +251,7 @@ impl Packet {
 
     /// foca's own form.
     pub(crate) fn for_foca(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(2 * codec::HEADER_BYTES + self.updates.len() * codec::MEMBER_BYTES);
         FullCodec.encode_header(&self.header, &mut out).expect("a vector has room");
         if !self.updates.is_empty() {
             let count = u16::try_from(self.updates.len()).expect("a datagram holds fewer members");
@@ -263,7 +269,7 @@ pub(crate) fn write_push_pull<'a>(
     members: impl IntoIterator<Item = &'a Member<Peer>>,
     roster: &Roster,
 ) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity((roster.others().len() + 1) * MEMBER_BYTES_MOSTLY);
     put_members(members, roster, &mut out);
     out
 }

@@ -1,5 +1,6 @@
 //! What each node says of itself: the newest record of every member.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -66,6 +67,11 @@ fn short(replica: &ReplicaId) -> Short {
     (u64::from_be_bytes(first), replica.ordinal)
 }
 
+/// The first bytes of a signature, as a number.
+fn beginning(signed: &SignedRecord) -> u64 {
+    signed.signature.to_bytes().first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default()
+}
+
 fn shorts(containers: &[ContainerRecord]) -> BTreeSet<Short> {
     containers.iter().map(|it| short(&it.replica)).collect()
 }
@@ -83,6 +89,9 @@ pub struct Records {
     me: NodeId,
     members: BTreeSet<NodeId>,
     newest: BTreeMap<NodeId, Held>,
+    /// Whose record that is held has a signature which begins so: most of what goes around is held already, and
+    /// need not even be read to tell. Where two begin alike only the later is found here.
+    by_signature: BTreeMap<u64, NodeId>,
     /// Who has a container of which replica: a question that is asked often, of few.
     holders: BTreeMap<Short, Vec<NodeId>>,
     sabotage: Sabotages,
@@ -95,6 +104,7 @@ impl Records {
             me,
             members: BTreeSet::from([me]),
             newest: BTreeMap::new(),
+            by_signature: BTreeMap::new(),
             holders: BTreeMap::new(),
             sabotage: Sabotages::NONE,
         }
@@ -112,6 +122,7 @@ impl Records {
         let gone: Vec<NodeId> = self.newest.keys().filter(|id| !self.members.contains(id)).copied().collect();
         for id in gone {
             if let Some(held) = self.newest.remove(&id) {
+                self.forget_signature(&held.signed, id);
                 self.holds_now(&shorts(&held.record.containers), &BTreeSet::new(), id);
             }
         }
@@ -120,8 +131,8 @@ impl Records {
     /// Whether a record from another node is newer than what is known, and may be taken. Nothing is:
     /// its signature is worth a look then.
     pub fn is_news(&self, record: &NodeRecord) -> Result<bool, RecordError> {
-        let own = self.get(&self.me).map_or(RecordVersion::default(), |own| own.version);
         if record.node == self.me {
+            let own = self.get(&self.me).map_or(RecordVersion::default(), |own| own.version);
             return if record.version > own {
                 Err(RecordError::FromMyFuture(record.version))
             } else {
@@ -167,9 +178,21 @@ impl Records {
         let replicas = |record: &NodeRecord| record.containers.iter().map(|it| short(&it.replica)).collect();
         let before: Vec<Short> = known.map(|held| replicas(&held.record)).unwrap_or_default();
         let after: Vec<Short> = replicas(&record);
-        self.newest.insert(id, Held { record, signed });
+        let begins = beginning(&signed);
+        if let Some(replaced) = self.newest.insert(id, Held { record, signed }) {
+            self.forget_signature(&replaced.signed, id);
+        }
+        self.by_signature.insert(begins, id);
         if before != after {
             self.holds_now(&before.into_iter().collect(), &after.into_iter().collect(), id);
+        }
+    }
+
+    fn forget_signature(&mut self, signed: &SignedRecord, id: NodeId) {
+        if let Entry::Occupied(known) = self.by_signature.entry(beginning(signed))
+            && *known.get() == id
+        {
+            known.remove();
         }
     }
 
@@ -201,9 +224,10 @@ impl Records {
         })
     }
 
-    /// Whether these very bytes are held: nothing of them is news.
-    pub fn holds(&self, signed: &SignedRecord, of: &NodeId) -> bool {
-        self.newest.get(of).is_some_and(|held| held.signed == *signed)
+    /// Whose record these very bytes are, if they are held: nothing of them is news.
+    pub fn holds(&self, signed: &SignedRecord) -> Option<NodeId> {
+        let id = *self.by_signature.get(&beginning(signed))?;
+        self.newest.get(&id).is_some_and(|held| held.signed == *signed).then_some(id)
     }
 
     fn is_newer(&self, record: &NodeRecord) -> bool {

@@ -73,6 +73,17 @@ pub enum Effect {
     },
 }
 
+/// What is believed of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Belief {
+    /// Whether it is up.
+    pub liveness: Liveness,
+    /// When that last changed.
+    pub changed_at: Time,
+    /// Since when it has been up, in the life in which its peer was started last.
+    pub up_since: Option<Time>,
+}
+
 /// What is remembered of one member.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
@@ -446,6 +457,15 @@ impl Membership {
         self.seen.get(node).and_then(|seen| seen.up_since).map(|(_, since)| since)
     }
 
+    /// Every member but this node with what is believed of it, when that last changed, and since when it has
+    /// been up: see [`Self::up_since`]. By id: whoever asks about many walks along, and searches for none.
+    pub fn beliefs(&self) -> impl Iterator<Item = (&NodeId, Belief)> {
+        self.seen.iter().map(|(id, seen)| {
+            let up_since = seen.up_since.map(|(_, since)| since);
+            (id, Belief { liveness: seen.liveness, changed_at: seen.changed_at, up_since })
+        })
+    }
+
     /// Every member but this node, with what is believed of it.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, Liveness)> {
         self.seen.iter().map(|(id, seen)| (*id, seen.liveness))
@@ -506,8 +526,6 @@ impl Membership {
     /// Does what foca wishes, and looks at what changed.
     fn fulfil(&mut self, now: Time, wishes: Wishes, look: bool, cause: Cause) {
         let mut look = look || wishes.changed || wishes.renewed;
-        let sends: Vec<(Peer, Packet)> =
-            wishes.sends.iter().map(|(to, bytes)| (*to, Packet::of_foca(bytes))).collect();
         let mut accused = None;
         for (timer, after) in wishes.timers {
             let mut probed = None;
@@ -530,14 +548,14 @@ impl Membership {
             }
             let key = self.timers.set(now + after, timer);
             if let Some(target) = probed {
-                let ping = sends.iter().find_map(|(_, packet)| match packet.header.message {
+                let ping = wishes.sends.iter().find_map(|(_, packet)| match packet.header.message {
                     Message::Ping(number) => Some(number),
                     _ => None,
                 });
                 self.probe = ping.map(|number| Probe { target, number, timer: key });
             }
         }
-        for (to, packet) in sends {
+        for (to, packet) in wishes.sends {
             self.send(&to, &packet);
         }
         let died = look && self.look(now, cause);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use foca::{Notification, Timer};
 use model::Time;
 
+use crate::packet::Packet;
 use crate::peer::Peer;
 
 /// What foca wants of the world after one call.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
-    pub(crate) sends: Vec<(Peer, Vec<u8>)>,
+    pub(crate) sends: Vec<(Peer, Packet)>,
     pub(crate) timers: Vec<(Timer<Peer>, Duration)>,
     /// Whether a member came or went.
     pub(crate) changed: bool,
@@ -31,7 +32,7 @@ impl foca::Runtime<Peer> for Wishes {
     }
 
     fn send_to(&mut self, to: Peer, data: &[u8]) {
-        self.sends.push((to, data.to_vec()));
+        self.sends.push((to, Packet::of_foca(data)));
     }
 
     fn submit_after(&mut self, event: Timer<Peer>, after: Duration) {

@@ -92,6 +92,33 @@ fn table(me: u8) -> Records {
 }
 
 #[test]
+fn what_is_held_is_known_by_its_bytes_and_what_was_replaced_is_not() {
+    let mut records = Records::new(id(1));
+    records.set_roster(&BTreeSet::from([id(1), id(2), id(3)]));
+    let with_signature = |record: &NodeRecord, first: u8| {
+        let mut bytes = [7; 64];
+        (bytes[0], bytes[40]) = (first, record.node.as_bytes()[0]);
+        SignedRecord { signature: Signature::from_bytes(&bytes), ..signed(record) }
+    };
+    let (first, second, of_another) = (record(2, 1, 1), record(2, 1, 2), record(3, 1, 1));
+    let bytes = [(&first, 1), (&second, 2), (&of_another, 2)].map(|(record, n)| with_signature(record, n));
+    assert_eq!(records.holds(&bytes[0]), None);
+    assert_eq!(records.insert(first.clone().into(), bytes[0].clone()), Ok(true));
+    assert_eq!(records.holds(&bytes[0]), Some(id(2)));
+    let forged = SignedRecord { bytes: bytes[1].bytes.clone(), ..bytes[0].clone() };
+    assert_eq!(records.holds(&forged), None, "other bytes under the same signature");
+    assert_eq!(records.insert(second.into(), bytes[1].clone()), Ok(true));
+    assert_eq!(records.holds(&bytes[0]), None, "it was replaced");
+    assert_eq!(records.holds(&bytes[1]), Some(id(2)));
+    // Of two signatures that begin alike the later is found; the other is read, as what is not held.
+    assert_eq!(records.insert(of_another.into(), bytes[2].clone()), Ok(true));
+    assert_eq!(records.holds(&bytes[2]), Some(id(3)));
+    assert_eq!(records.holds(&bytes[1]), None);
+    records.set_roster(&BTreeSet::from([id(1), id(2)]));
+    assert_eq!(records.holds(&bytes[2]), None, "its node was removed");
+}
+
+#[test]
 fn a_later_start_beats_any_count_of_an_earlier_one() {
     let mut records = table(0);
     assert_eq!(take(&mut records, record(1, 1, 900)), Ok(true));

@@ -1,5 +1,6 @@
 //! Ids: each a noun, each its own type, printed short in traces and whole in data.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -17,11 +18,37 @@ pub struct IdError {
     text: String,
 }
 
+/// The first eight bytes, as a number of the same order.
+const fn first_eight(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => 0,
+    }
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $len:literal, $short:literal, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name([u8; $len]);
+
+        // By their bytes. Ids are hashes and keys: the first eight tell nearly always, and as one number they
+        // are compared in place. Maps by id are asked at each input.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                match first_eight(&self.0).cmp(&first_eight(&other.0)) {
+                    Ordering::Equal if self == other => Ordering::Equal,
+                    Ordering::Equal => self.0.cmp(&other.0),
+                    unequal => unequal,
+                }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// Wraps the raw bytes.
@@ -144,6 +171,24 @@ impl fmt::Debug for ReplicaId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_bytes() {
+        let mut all = Vec::new();
+        for place in [0, 6, 7, 8, 9, 31] {
+            for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut bytes = [0x80; 32];
+                bytes[place] = byte;
+                all.push(bytes);
+            }
+        }
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            assert_eq!(NodeId::from_bytes(*a).cmp(&NodeId::from_bytes(*b)), a.cmp(b), "{a:?} {b:?}");
+            let short = |it: &[u8; 32]| *it.first_chunk::<8>().unwrap();
+            let (a, b) = (short(a), short(b));
+            assert_eq!(ContainerId::from_bytes(a).cmp(&ContainerId::from_bytes(b)), a.cmp(&b), "{a:?} {b:?}");
+        }
+    }
 
     #[test]
     fn an_id_survives_text_and_refuses_what_is_not_one() {

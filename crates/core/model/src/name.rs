@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -102,15 +103,16 @@ macro_rules! text_newtype {
     };
 }
 
-/// The name of a namespace, deployment or node: a DNS label (RFC 1123).
+/// The name of a namespace, deployment or node: a DNS label (RFC 1123). Copies share the text: each claim on a
+/// replica bears two, and plans, records and questions are full of them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 text_newtype!(Name);
 
 impl Name {
     /// The namespace of a deployment that names none.
     pub fn default_namespace() -> Self {
-        Self("default".to_owned())
+        Self("default".into())
     }
 }
 
@@ -120,13 +122,13 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         check(text, NAME_BYTES_MAX, NAME_RULE, |c| edge(c) || c == '-', edge)?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
 /// The key of a label: letters, digits, `-`, `_`, `.`, `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LabelKey(String);
+pub struct LabelKey(Arc<str>);
 text_newtype!(LabelKey);
 
 impl FromStr for LabelKey {
@@ -135,7 +137,7 @@ impl FromStr for LabelKey {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let edge = |c: char| c.is_ascii_alphanumeric();
         check(text, LABEL_KEY_BYTES_MAX, LABEL_RULE, |c| edge(c) || "-_./".contains(c), edge)?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 

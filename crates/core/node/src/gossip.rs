@@ -271,10 +271,12 @@ impl Node {
         let mut heard = false;
         let mut behind: BTreeSet<DocId> = BTreeSet::new();
         for signed in records {
-            if self.records.holds(&signed, &from) {
-                let version = self.records.get(&from).map(|record| record.version);
-                self.note_own_record(from, version.unwrap_or_default());
-                continue; // What it says of itself, again.
+            if let Some(of) = self.records.holds(&signed) {
+                if of == from {
+                    let version = self.records.get(&from).map(|record| record.version);
+                    self.note_own_record(from, version.unwrap_or_default());
+                }
+                continue; // What is known here, again: most of what goes around.
             }
             let record = match self.config.reader.record(&signed) {
                 Ok(record) => record,
@@ -303,13 +305,15 @@ impl Node {
                         behind.extend(lacking.map(|(doc, _)| doc.clone()));
                     }
                     let known = self.records.get(&node);
-                    let heads_alone = known.is_some_and(|known| known.differs_in_heads_alone(&record));
-                    self.dirty |= known.is_none_or(|known| !asks_for_the_same(known, &record));
-                    self.dirty |= heads_alone && self.has_copies_beside(&record);
+                    let asks_for_the_same = known.is_some_and(|it| asks_for_the_same(it, &record));
+                    let heads_alone =
+                        asks_for_the_same && known.is_some_and(|it| it.differs_in_heads_alone(&record));
+                    self.dirty |= !asks_for_the_same || (heads_alone && self.has_copies_beside(&record));
+                    let heads_alone = heads_alone && self.is_large();
                     self.stirred = true;
                     match self.records.insert(record, signed.clone()) {
                         // As where they are made: see `publish_if_due`.
-                        Ok(_) if heads_alone && self.is_large() => heard = true,
+                        Ok(_) if heads_alone => heard = true,
                         Ok(_) => fresh.push((node, signed)),
                         Err(error) => tracing::error!(%error, "a record that was sound is not taken"),
                     }

@@ -115,7 +115,7 @@ impl Node {
         let heard: Vec<FailedRevision> = self
             .records
             .iter()
-            .filter(|record| self.alive.contains(&record.node))
+            .filter(|record| !record.failed.is_empty() && self.alive.contains(&record.node))
             .flat_map(|record| &record.failed)
             .filter(|it| !self.is_known(it) && self.is_in_force(it) && !self.is_refuted(it))
             .cloned()

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use membership::{Liveness, Records};
+use membership::{Belief, Liveness, Records};
 use model::{NodeId, NodeRecord, RecordVersion, Sabotage, Time};
 
 use crate::gossip::RELAYED;
@@ -77,6 +77,22 @@ impl Said {
     }
 }
 
+/// One link, with all that decides whose word and whose work counts.
+struct Standing<'a> {
+    node: &'a NodeId,
+    link: &'a Link,
+    /// `None` of one that the membership does not know.
+    belief: Option<Belief>,
+    /// Of its record, if there is one here.
+    version: Option<RecordVersion>,
+}
+
+impl Standing<'_> {
+    fn liveness(&self) -> Liveness {
+        self.belief.map_or(Liveness::Down, |it| it.liveness)
+    }
+}
+
 impl Node {
     /// Sees whether this peer stood still since its last input. The word of a winner that waited for it
     /// may be that of a machine which is gone: to stop the last copy on it would be wrong.
@@ -110,43 +126,94 @@ impl Node {
         self.looked_at.map_or(self.now, |at| at + self.apart())
     }
 
-    /// Whose record counts as their present word, and whose work as running.
-    /// Says so where that has changed: mostly nothing has.
-    fn see_who_counts(&mut self) -> bool {
-        let has_word = |(node, link): &(&NodeId, &Link)| self.has_word_on(node, link);
-        let same_words = self.links.iter().filter(has_word).map(|(node, _)| node).eq(self.words.iter());
-        if !same_words {
-            self.words = self.links.iter().filter(has_word).map(|(node, _)| *node).collect();
-        }
-        if self.links.keys().all(|node| self.is_alive_by_itself(node)) {
-            let same_alive = self.alive.len() == self.links.len() && self.links.keys().eq(self.alive.iter());
-            if !same_alive {
-                self.alive = self.links.keys().copied().collect();
+    /// Each link with the belief in its node and the version of its record, in one walk: all are by id, and
+    /// this is asked whenever a record or a link changes.
+    fn standings(&self) -> impl Iterator<Item = Standing<'_>> {
+        let mut beliefs = self.membership.beliefs().peekable();
+        let mut records = self.records.iter().peekable();
+        self.links.iter().map(move |(node, link)| {
+            while beliefs.next_if(|(it, _)| *it < node).is_some() {}
+            while records.next_if(|it| it.node < *node).is_some() {}
+            let belief = beliefs.next_if(|(it, _)| *it == node).map(|(_, belief)| belief);
+            let version = records.next_if(|it| it.node == *node).map(|it| it.version);
+            Standing { node, link, belief, version }
+        })
+    }
+
+    /// Sees whose record counts as their present word, whose work as running, whom others answer for, and
+    /// when time alone will change any of it. Mostly nothing has changed.
+    pub(crate) fn look_who_counts(&mut self) {
+        self.stirred = false;
+        self.looked_at = Some(self.now);
+        let members = self.links.len();
+        let (mut words, mut alive) = (Vec::with_capacity(members), Vec::with_capacity(members));
+        let (mut unlinked, mut next_word, mut next_grace) = (BTreeSet::new(), None, None);
+        let earlier = |known: Option<Time>, at: Time| Some(known.map_or(at, |known| known.min(at)));
+        let grace = self.config.timings.grace;
+        for it in self.standings() {
+            if it.version.is_some_and(|version| self.is_word(it.link, version, it.belief)) {
+                words.push(*it.node);
             }
-            return !same_words || !same_alive;
+            alive.push(self.is_alive_by_belief(it.belief));
+            if it.liveness() != Liveness::Down {
+                if !it.link.is_up() {
+                    unlinked.insert(*it.node);
+                }
+            } else if let Some(at) = it.belief.map(|it| it.changed_at + grace).filter(|at| *at > self.now) {
+                next_grace = earlier(next_grace, at);
+            }
+            if it.liveness() == Liveness::Up
+                && !it.link.is_up()
+                && let Some(at) = it.belief.and_then(|it| it.up_since).map(|at| at + RELAYED)
+                && at > self.now
+            {
+                next_word = earlier(next_word, at);
+            }
         }
-        let mut said = std::mem::take(&mut self.said);
-        said.follow(self.links.keys());
-        let linked = said.linked(self.words.iter(), &self.records);
-        let is_linked = |place: usize| linked[place / 64] >> (place % 64) & 1 == 1;
-        // The members there are the keys of the links, in their order.
-        let counts = |(place, node): &(usize, &NodeId)| self.is_alive_by_itself(node) || is_linked(*place);
-        let all = || self.links.keys().enumerate().filter(counts).map(|(_, node)| node);
-        let same_alive = all().eq(self.alive.iter());
-        if !same_alive {
-            self.alive = all().copied().collect();
+        if !words.iter().eq(&self.words) {
+            self.words = words.into_iter().collect();
+            self.dirty = true;
         }
-        self.said = said;
-        !same_words || !same_alive
+        let mut disputed = BTreeSet::new();
+        if !alive.iter().all(|alive| *alive) {
+            // Some are down: those that others say they are linked to count all the same.
+            self.said.follow(self.links.keys());
+            let linked = self.said.linked(self.words.iter(), &self.records);
+            for ((place, alive), (node, link)) in alive.iter_mut().enumerate().zip(&self.links) {
+                let is_linked = linked[place / 64] >> (place % 64) & 1 == 1;
+                if is_linked && !*alive && !link.is_up() {
+                    disputed.insert(*node);
+                }
+                *alive |= is_linked;
+            }
+        }
+        let alive = || self.links.keys().zip(&alive).filter(|(_, alive)| **alive).map(|(node, _)| node);
+        if !alive().eq(&self.alive) {
+            self.alive = alive().copied().collect();
+            self.dirty = true;
+        }
+        self.membership.answer_for(self.answered_for(unlinked));
+        self.membership.dispute(self.now, disputed);
+        let word = next_word.map(|at| (at, "the word of a node that is not linked counts"));
+        let grace = next_grace.map(|at| (at, "a node's grace ends"));
+        self.stirs_at = word.into_iter().chain(grace).min();
     }
 
     /// The same, worked out from nothing.
     pub(crate) fn who_counts(&self) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
         let words: BTreeSet<NodeId> =
             self.links.keys().filter(|node| self.has_word_of(node)).copied().collect();
+        let by_itself = |node: &NodeId| {
+            self.has(Sabotage::NoTakeOver)
+                || self.membership.liveness(node) != Liveness::Down
+                || self
+                    .membership
+                    .changed_at(node)
+                    .is_some_and(|at| self.now.since(at) < self.config.timings.grace)
+        };
         // Most of those that are down are said by nobody to be linked: each word is read once for all.
         let (mut alive, mut down): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
-            self.links.keys().copied().partition(|node| self.is_alive_by_itself(node));
+            self.links.keys().copied().partition(by_itself);
         for word in words.iter().filter_map(|node| self.records.get(node)) {
             if down.is_empty() {
                 break;
@@ -158,25 +225,14 @@ impl Node {
         (words, alive)
     }
 
-    pub(crate) fn look_who_counts(&mut self) {
-        self.stirred = false;
-        self.looked_at = Some(self.now);
-        self.dirty |= self.see_who_counts();
-        self.membership.answer_for(self.answered_for(&self.words));
-        self.membership.dispute(self.now, self.disputed());
-        let word = self.next_word().map(|at| (at, "the word of a node that is not linked counts"));
-        let grace = self.next_grace_end().map(|at| (at, "a node's grace ends"));
-        self.stirs_at = word.into_iter().chain(grace).min();
-    }
-
     /// Members that are not linked, and whom others answer for: from link to link, each told of by one whose
     /// word counts and who is reached in the same way, there is a path to them. So no two that are cut off
-    /// together answer for each other.
-    fn answered_for(&self, words: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-        let unlinked = self.links.iter().filter(|(_, link)| !link.is_up()).map(|(node, _)| *node);
-        let mut left: BTreeSet<NodeId> =
-            unlinked.filter(|node| self.membership.liveness(node) != Liveness::Down).collect();
-        let mut answered = BTreeSet::new();
+    /// together answer for each other. `left`: those that are not linked and not down.
+    fn answered_for(&self, mut left: BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let (mut answered, words) = (BTreeSet::new(), &self.words);
+        if left.is_empty() {
+            return answered;
+        }
         let mut reached: VecDeque<NodeId> = self.linked().filter(|node| words.contains(node)).collect();
         // Mostly there is nobody left, or the first word tells of all that are.
         while let Some(by) = reached.pop_front()
@@ -193,45 +249,29 @@ impl Node {
         answered
     }
 
-    /// Members that are down by our own belief, and linked by the word of another.
-    fn disputed(&self) -> BTreeSet<NodeId> {
-        let is = |node: &&NodeId| {
-            self.links.get(node).is_some_and(|link| !link.is_up()) && !self.is_alive_by_itself(node)
-        };
-        self.alive.iter().filter(is).copied().collect()
-    }
-
     /// Whether the record that is held of another node is what it says now, and not what it said before
     /// it lost power or was cut off: it is up, and on the present link it has named no later one. Of a
     /// node that is reached through others alone, news that it lives outrun its record for a moment. That it
     /// was suspected and answered is no such news: the far end of a line is suspected all the time.
     pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
-        self.links.get(node).is_some_and(|link| self.has_word_on(node, link))
+        let Some((link, record)) = self.links.get(node).zip(self.records.get(node)) else { return false };
+        let belief = self.membership.changed_at(node).map(|changed_at| Belief {
+            liveness: self.membership.liveness(node),
+            changed_at,
+            up_since: self.membership.up_since(node),
+        });
+        self.is_word(link, record.version, belief)
     }
 
-    fn has_word_on(&self, node: &NodeId, link: &Link) -> bool {
-        let Some(record) = self.records.get(node) else { return false };
+    fn is_word(&self, link: &Link, version: RecordVersion, belief: Option<Belief>) -> bool {
         if self.has(Sabotage::OldWordCounts) {
             return true;
         }
-        if self.membership.liveness(node) != Liveness::Up {
-            return false;
-        }
+        let Some(belief) = belief.filter(|it| it.liveness == Liveness::Up) else { return false };
         if link.is_up() {
-            return link.named.is_some_and(|version| record.version >= version);
+            return link.named.is_some_and(|named| version >= named);
         }
-        self.membership.up_since(node).is_some_and(|at| self.now.since(at) >= RELAYED)
-    }
-
-    /// When the word of the next node that is up and not linked will count.
-    pub(crate) fn next_word(&self) -> Option<Time> {
-        self.links
-            .iter()
-            .filter(|(node, link)| !link.is_up() && self.membership.liveness(node) == Liveness::Up)
-            .filter_map(|(node, _)| self.membership.up_since(node))
-            .map(|at| at + RELAYED)
-            .filter(|at| *at > self.now)
-            .min()
+        belief.up_since.is_some_and(|at| self.now.since(at) >= RELAYED)
     }
 
     /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
@@ -239,27 +279,13 @@ impl Node {
     /// side come one after the other, and what the last of them run is not started again meanwhile.
     ///
     /// This is the part that follows from the belief in the node alone; `who_counts` adds what others say.
-    pub(crate) fn is_alive_by_itself(&self, node: &NodeId) -> bool {
+    fn is_alive_by_belief(&self, belief: Option<Belief>) -> bool {
         if self.has(Sabotage::NoTakeOver) {
             return true;
         }
-        match self.membership.liveness(node) {
+        belief.is_some_and(|it| match it.liveness {
             Liveness::Up | Liveness::Suspect => true,
-            Liveness::Down => {
-                let grace = self.config.timings.grace;
-                self.membership.changed_at(node).is_some_and(|at| self.now.since(at) < grace)
-            }
-        }
-    }
-
-    /// When the next node that was declared down stops counting.
-    pub(crate) fn next_grace_end(&self) -> Option<Time> {
-        self.links
-            .keys()
-            .filter(|node| self.membership.liveness(node) == Liveness::Down)
-            .filter_map(|node| self.membership.changed_at(node))
-            .map(|at| at + self.config.timings.grace)
-            .filter(|at| *at > self.now)
-            .min()
+            Liveness::Down => self.now.since(it.changed_at) < self.config.timings.grace,
+        })
     }
 }

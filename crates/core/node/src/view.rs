@@ -52,6 +52,9 @@ impl Node {
         // Only these need them, and each is a walk over all members.
         let any_global = self.desired.values().any(|it| it.deployment.replicas.mode == Mode::Global);
         let ordinals = if any_global { self.ordinals() } else { BTreeMap::new() };
+        // Members, records and those that count are all by id: one walk along them, and no search.
+        let mut records = self.records.iter().peekable();
+        let mut alive = self.alive.iter().peekable();
         let view = View {
             deployments: self
                 .desired
@@ -61,8 +64,12 @@ impl Node {
             nodes: members
                 .iter()
                 .filter_map(|(id, member)| {
+                    while records.next_if(|it| it.node < *id).is_some() {}
+                    while alive.next_if(|it| *it < id).is_some() {}
+                    let told = records.next_if(|it| it.node == *id);
+                    let counts = alive.next_if(|it| *it == id).is_some();
                     let is_own = *id == self.config.me;
-                    let record = if is_own { Some(&*own) } else { self.records.get(id) };
+                    let record = if is_own { Some(&*own) } else { told };
                     record.map(|record| {
                         let node = NodeView {
                             said: if is_own { own_said } else { Some(record.version) },
@@ -70,7 +77,7 @@ impl Node {
                             labels: &record.labels,
                             capacity: record.capacity,
                             capacity_version: record.capacity_version,
-                            alive: is_own || self.alive.contains(id) || self.has(Sabotage::NoTakeOver),
+                            alive: is_own || counts || self.has(Sabotage::NoTakeOver),
                             ordinal: ordinals.get(id).copied().unwrap_or_default(),
                             accepts_new: member.schedule == Schedule::Normal,
                             drains: member.schedule == Schedule::Drained,

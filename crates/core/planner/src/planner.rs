@@ -151,22 +151,29 @@ impl Planner {
     }
 
     fn take_nodes(&mut self, view: &View<'_>, touched: &mut BTreeSet<Slot>) {
-        let gone: Vec<NodeId> =
-            self.nodes.keys().filter(|id| !view.nodes.contains_key(id)).copied().collect();
+        // Both are by id: one walk along them tells who is gone and of whom something changed, mostly few.
+        let (mut gone, mut changed) = (Vec::new(), Vec::new());
+        let mut before = self.nodes.iter().peekable();
+        for (id, seen) in &view.nodes {
+            while let Some((it, _)) = before.next_if(|(it, _)| *it < id) {
+                gone.push(*it);
+            }
+            let known = before.next_if(|(it, _)| *it == id);
+            if !known.is_some_and(|(_, node)| node.is_of(seen, &self.slots)) {
+                changed.push((*id, seen));
+            }
+        }
+        gone.extend(before.map(|(id, _)| *id));
         for id in gone {
             let node = self.nodes.remove(&id).expect("it was found a moment ago");
-            self.change_claims(id, &node.claims, &[], touched);
+            change_claims(&mut self.slots, id, &node.claims, &[], touched);
             touched.extend(&self.globals);
         }
-        for (id, seen) in &view.nodes {
-            let before = self.nodes.get(id);
-            if before.is_some_and(|node| node.is_of(seen, &self.slots)) {
-                continue;
-            }
-            let after = Node::of(seen, before, &mut self.slots);
-            let before = self.nodes.insert(*id, after.clone());
+        for (id, seen) in changed {
+            let after = Node::of(seen, self.nodes.get(&id), &mut self.slots);
+            let before = self.nodes.remove(&id);
             let claims = before.as_ref().map_or(&[][..], |node| &node.claims);
-            self.change_claims(*id, claims, &after.claims, touched);
+            change_claims(&mut self.slots, id, claims, &after.claims, touched);
             let ignored = self.sabotage.has(Sabotage::PlanIgnoresDeaths);
             let stands = |it: &Node| (it.alive, it.drains, it.ordinal);
             let changed = before.as_ref().is_some_and(|it| {
@@ -178,32 +185,7 @@ impl Planner {
             if changed || before.is_none() {
                 touched.extend(&self.globals);
             }
-        }
-    }
-
-    /// Brings the deployments' lists of claims up to date and touches those that differ.
-    fn change_claims(&mut self, id: NodeId, before: &[Claim], after: &[Claim], touched: &mut BTreeSet<Slot>) {
-        let sorted = |claims: &[Claim]| {
-            let mut sorted = claims.to_vec();
-            sorted.sort_unstable();
-            sorted
-        };
-        let (before, after) = (sorted(before), sorted(after));
-        let of = |claims: &[Claim], slot: Slot| {
-            let from = claims.partition_point(|claim| claim.slot < slot);
-            let length = claims[from..].partition_point(|claim| claim.slot == slot);
-            from..from + length
-        };
-        let slots: BTreeSet<Slot> = before.iter().chain(&after).map(|claim| claim.slot).collect();
-        for slot in slots {
-            let (was, is) = (&before[of(&before, slot)], &after[of(&after, slot)]);
-            if was != is {
-                let claims = &mut self.slots.get_mut(slot).claims;
-                let from = claims.partition_point(|(node, _)| *node < id);
-                let length = claims[from..].partition_point(|(node, _)| *node == id);
-                claims.splice(from..from + length, is.iter().map(|claim| (id, *claim)));
-                touched.insert(slot);
-            }
+            self.nodes.insert(id, after);
         }
     }
 
@@ -355,6 +337,41 @@ impl Planner {
             spec.is_some_and(|it| !it.placement.near.is_empty() || !it.placement.apart.is_empty())
         };
         self.wanted.values().any(minds)
+    }
+}
+
+/// Brings the deployments' lists of claims up to date and touches those that differ.
+fn change_claims(
+    all: &mut Slots,
+    id: NodeId,
+    before: &[Claim],
+    after: &[Claim],
+    touched: &mut BTreeSet<Slot>,
+) {
+    if before == after {
+        return;
+    }
+    let sorted = |claims: &[Claim]| {
+        let mut sorted = claims.to_vec();
+        sorted.sort_unstable();
+        sorted
+    };
+    let (before, after) = (sorted(before), sorted(after));
+    let of = |claims: &[Claim], slot: Slot| {
+        let from = claims.partition_point(|claim| claim.slot < slot);
+        let length = claims[from..].partition_point(|claim| claim.slot == slot);
+        from..from + length
+    };
+    let slots: BTreeSet<Slot> = before.iter().chain(&after).map(|claim| claim.slot).collect();
+    for slot in slots {
+        let (was, is) = (&before[of(&before, slot)], &after[of(&after, slot)]);
+        if was != is {
+            let claims = &mut all.get_mut(slot).claims;
+            let from = claims.partition_point(|(node, _)| *node < id);
+            let length = claims[from..].partition_point(|(node, _)| *node == id);
+            claims.splice(from..from + length, is.iter().map(|claim| (id, *claim)));
+            touched.insert(slot);
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //!
 //! - `faults 10`: random stories with every fault on ten machines, on each processor, for a while;
 //!   prints simulated node-hours a wall hour.
+//! - `fixed 10 100`: so many of these stories, always the same, one after the other; prints the processor
+//!   seconds and a hash of all that happened: to hold a change against what was before.
 //! - `halves 200`: so many machines with ten replicas each; cut in half, healed; prints how long it took
 //!   until the plans were equal and each replica ran once, on the wall and in the simulation.
 //! - `heal 10`: so many machines with a replica each; both halves of a cut are changed; prints how long it
@@ -25,6 +27,7 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, otherwise| args.get(at).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     match args.first().map(String::as_str) {
+        Some("fixed") => faults::fixed(number(1, 10), number(2, 100) as u64),
         Some("halves") => large::halves(number(1, 200)),
         Some("heal") => large::heal(number(1, 10)),
         Some("p20") => large::p20(number(1, 1_000), number(2, 1_000)),

@@ -61,13 +61,17 @@ impl Cluster {
             return;
         }
         let quiet = self.now.since(self.check.disturbed);
+        let slack = self.settings.slack();
+        if quiet <= FRESH.min(DUPLICATES * 2) + slack {
+            return;
+        }
         let components = self.components();
-        if quiet > DUPLICATES * 2 + self.settings.slack() {
+        if quiet > DUPLICATES * 2 + slack {
             for component in &components {
                 self.one_copy(component);
             }
         }
-        if quiet > FRESH + self.settings.slack() {
+        if quiet > FRESH + slack {
             for component in &components {
                 self.true_words(component);
             }

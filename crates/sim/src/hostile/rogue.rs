@@ -77,7 +77,7 @@ impl Cluster {
         }
         if self.rng.random_range(0..3) == 0 {
             let bytes = self.bad_datagram(host);
-            return self.datagram(host, to, &bytes);
+            return self.datagram(host, to, bytes);
         }
         let message = self.bad_message(host);
         // What the codec does not carry never reaches a core.
