@@ -6,6 +6,7 @@ mod crashes;
 mod disk;
 mod input;
 mod joining;
+mod order;
 mod partitions;
 mod rollouts;
 mod scheduling;

@@ -13,7 +13,7 @@ use crate::limits::{
     ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
-use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
+use crate::{Capacity, DependsGroup, Digest, EventId, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
 
 /// The groups of this release, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,11 +36,13 @@ pub enum Group {
     Meta,
     /// How a new template reaches the replicas.
     Update,
+    /// What it waits for before it is started.
+    DependsOn,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Image,
         Self::Replicas,
         Self::Resources,
@@ -50,6 +52,7 @@ impl Group {
         Self::Restart,
         Self::Meta,
         Self::Update,
+        Self::DependsOn,
     ];
 
     /// Those that make a template: changing one of them replaces running containers, and makes a new revision.
@@ -67,6 +70,7 @@ impl Group {
             Self::Restart => "restart",
             Self::Meta => "meta",
             Self::Update => "update",
+            Self::DependsOn => "depends-on",
         }
     }
 }
@@ -296,6 +300,8 @@ pub struct Deployment {
     pub meta: MetaGroup,
     /// How a new template reaches the replicas.
     pub update: UpdateGroup,
+    /// What it waits for before it is started.
+    pub depends: DependsGroup,
 }
 
 /// Reads one group; a missing one has its default where it has one.
@@ -345,15 +351,20 @@ impl Deployment {
             restart: read(groups, Group::Restart, || Some(RestartGroup::default()))?,
             meta: read(groups, Group::Meta, || Some(MetaGroup::default()))?,
             update: read(groups, Group::Update, || Some(UpdateGroup::default()))?,
+            depends: read(groups, Group::DependsOn, || Some(DependsGroup::default()))?,
         };
         deployment.validate()?;
         Ok(deployment)
     }
 
-    /// The groups as JSON text, in the form that is signed: all of them, but how it is updated only where
-    /// that is not as usual.
+    /// The groups as JSON text, in the form that is signed: all of them, but those that came later only where
+    /// they say something.
     pub fn to_groups(&self) -> BTreeMap<String, String> {
-        let is_said = |group: &&Group| **group != Group::Update || self.update != UpdateGroup::default();
+        let is_said = |group: &&Group| match group {
+            Group::Update => self.update != UpdateGroup::default(),
+            Group::DependsOn => self.depends != DependsGroup::default(),
+            _ => true,
+        };
         Group::ALL
             .iter()
             .filter(is_said)
@@ -372,6 +383,7 @@ impl Deployment {
             Group::Restart => to_json(&self.restart),
             Group::Meta => to_json(&self.meta),
             Group::Update => to_json(&self.update),
+            Group::DependsOn => to_json(&self.depends),
         }
     }
 
@@ -437,6 +449,7 @@ impl Deployment {
         }
         self.placement.validate()?;
         self.update.validate()?;
+        self.depends.validate(&self.name)?;
         for labels in [&self.meta.labels, &self.placement.labels] {
             if labels.len() > LABELS_MAX {
                 return Err(invalid("labels", format!("{} labels, the limit is {LABELS_MAX}", labels.len())));
@@ -490,6 +503,7 @@ mod tests {
             restart: RestartGroup::default(),
             meta: MetaGroup::default(),
             update: UpdateGroup::default(),
+            depends: DependsGroup::default(),
         }
     }
 

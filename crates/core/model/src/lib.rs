@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod capacity;
+pub mod depends;
 mod deployment;
 mod ids;
 pub mod limits;
@@ -21,6 +22,7 @@ mod time;
 mod update;
 
 pub use capacity::Capacity;
+pub use depends::{Condition, DependsGroup};
 pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,

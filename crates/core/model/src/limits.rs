@@ -70,6 +70,9 @@ pub const SPREAD_MAX: usize = 4;
 /// Deployments that one deployment is to be near, and as many that it is to be apart from.
 pub const AFFINITIES_MAX: usize = 16;
 
+/// Deployments that one deployment waits for before it is started: who needs more waits for one that does.
+pub const DEPENDENCIES_MAX: usize = 16;
+
 /// Seconds of any span of an update: a week. What takes longer is looked at by a person.
 pub const UPDATE_SECONDS_MAX: u32 = 604_800;
 

@@ -116,6 +116,7 @@ impl Node {
                 | Placement::KeepOld { .. }
                 | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
+                | Placement::Waits
                 | Placement::Unplaced { .. } => false,
             })
             .map(|(replica, _)| replica.clone())

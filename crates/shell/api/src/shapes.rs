@@ -165,6 +165,12 @@ pub struct DeploymentRow {
     pub failed: Option<UpdateFailed>,
     /// Nothing changes until a person says so: the update is paused.
     pub paused: bool,
+    /// What it waits for before more of it is started, a line for each.
+    #[serde(default)]
+    pub waits: Vec<String>,
+    /// Cycles of deployments that wait for one another, and so do not: `a -> b -> a`.
+    #[serde(default)]
+    pub cycles: Vec<String>,
 }
 
 /// A template that did not come up.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, UpdateFailed, Waited};
 use api::{Client, path, routes};
 use document::event::{Create, Delete, Edit, Set, Verb};
-use model::{DocId, EventId, Group, Name, UpdateGroup};
+use model::{DependsGroup, DocId, EventId, Group, Name, UpdateGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, Wait};
 use crate::author::{Work, authoring, carry_out};
+use crate::cycles::refuse_cycles;
 use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::fields::{self, Groups};
@@ -49,6 +50,16 @@ fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
     wanted
 }
 
+/// The same of what it waits for.
+fn with_dependencies(row: &DeploymentRow, mut wanted: Groups) -> Groups {
+    let group = Group::DependsOn.as_str();
+    if row.groups.contains_key(group) && !wanted.contains_key(group) {
+        let none = serde_json::to_string(&DependsGroup::default()).expect("a group is plain data");
+        wanted.insert(group.to_owned(), none);
+    }
+    wanted
+}
+
 /// What is to be done to one deployment.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
@@ -70,7 +81,7 @@ impl Step {
             let edit = Edit::Create(Create { name: target.name.clone(), groups: wanted.clone() });
             return Ok(Some(Self { target, before: Groups::new(), after: Some(wanted), edit }));
         };
-        Self::set(target, row, &with_update(row, wanted))
+        Self::set(target, row, &with_dependencies(row, with_update(row, wanted)))
     }
 
     /// Whether running containers are replaced for it.
@@ -252,6 +263,7 @@ pub(crate) async fn carry(
 ) -> Result<(), CliError> {
     let out = &context.out;
     prepared.retain(|one| !one.steps.is_empty());
+    refuse_cycles(&prepared)?;
     let rows: Vec<_> = prepared.iter().flat_map(|one| one.steps.iter().map(Step::row)).collect();
     if rows.is_empty() {
         out.say("nothing to change")?;
@@ -636,7 +648,10 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                     let words = match (&step.after, row) {
                         (None, _) => format!("{}: {ready} still running", step.target),
                         (Some(_), None) => continue,
-                        (Some(_), Some(_)) => format!("{}: {ready} of {replicas} ready", step.target),
+                        (Some(_), Some(row)) => {
+                            let waits = row.waits.iter().map(|it| format!(", {it}")).collect::<String>();
+                            format!("{}: {ready} of {replicas} ready{waits}", step.target)
+                        }
                     };
                     if told.get(&n) != Some(&words) {
                         context.out.say(&words)?;
@@ -718,6 +733,8 @@ mod tests {
             unplaced: vec![],
             failed: None,
             paused: false,
+            waits: vec![],
+            cycles: vec![],
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Class, EnvGroup, Group, ImageGroup, MetaGroup, Mode, OnFailure, PlacementGroup, PortsGroup, Priority,
-    ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, Strategy, UpdateGroup,
+    Class, DependsGroup, EnvGroup, Group, ImageGroup, MetaGroup, Mode, OnFailure, PlacementGroup, PortsGroup,
+    Priority, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, Strategy, UpdateGroup,
 };
 use serde::de::DeserializeOwned;
 
@@ -135,6 +135,11 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
             }
             if update.paused {
                 put("update.paused", "true".to_owned());
+            }
+        }
+        Group::DependsOn => {
+            for (name, condition) in read::<DependsGroup>(json)?.on {
+                put(&format!("depends-on.{name}"), condition.as_str().to_owned());
             }
         }
         Group::Meta => {
@@ -297,6 +302,7 @@ mod tests {
             ("placement", false),
             ("meta", false),
             ("update", false),
+            ("depends-on", false),
         ] {
             assert_eq!(replaces(group), expected, "{group}");
         }

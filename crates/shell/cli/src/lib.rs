@@ -14,6 +14,7 @@ mod author;
 mod change;
 mod commands;
 mod connect;
+mod cycles;
 mod doubts;
 pub mod error;
 mod fields;

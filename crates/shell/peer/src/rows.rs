@@ -181,6 +181,7 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
                 format!("to be started on {}", node.name_of(on))
             }
             Placement::Replace { new, .. } => format!("to be started on {}", node.name_of(new)),
+            Placement::Waits => waits(node, &replica.namespace, &replica.deployment).join("; "),
             Placement::Awaits { node: on, .. } => {
                 format!("to be started on {}, once others of lower priority have made way", node.name_of(on))
             }
@@ -210,6 +211,19 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
         ))
     });
     rows
+}
+
+/// What a deployment waits for before more of it is started, a line for each.
+fn waits(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
+    let waits = node.plan().waits.get(&(namespace.clone(), name.clone()));
+    waits.iter().flat_map(|it| &it.unmet).map(ToString::to_string).collect()
+}
+
+/// The cycles that a deployment is in.
+fn cycles(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
+    let waits = node.plan().waits.get(&(namespace.clone(), name.clone()));
+    let words = |cycle: &Vec<Name>| cycle.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> ");
+    waits.iter().flat_map(|it| &it.cycles).map(words).collect()
 }
 
 /// Deployments, of one namespace or of all.
@@ -277,6 +291,8 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 unplaced: unplaced.collect(),
                 failed: desired.and_then(|desired| update_failed(node, desired)),
                 paused: desired.is_some_and(|desired| desired.deployment.update.paused),
+                waits: waits(node, &view.namespace, &view.name),
+                cycles: cycles(node, &view.namespace, &view.name),
             }
         })
         .collect()
@@ -486,7 +502,9 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 (Some(*on), "is stopped there first, and then started in its new revision".to_owned())
             }
             Placement::KeepOld { node: on, .. } => {
-                (Some(*on), "runs an older revision there and waits for its turn".to_owned())
+                let waits = waits(node, namespace, name).join("; ");
+                let turn = if waits.is_empty() { "waits for its turn".to_owned() } else { waits };
+                (Some(*on), format!("runs an older revision there and {turn}"))
             }
             Placement::Replace { old: (on, _), new } => {
                 (Some(*on), format!("is being replaced by one on {}", node.name_of(new)))
@@ -498,8 +516,12 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 let count = explanation.yields.get(replica).map_or(0, Vec::len);
                 (Some(*on), format!("waits there for room: {count} of lower priority make way for it"))
             }
+            Placement::Waits => (None, waits(node, namespace, name).join("; ")),
             Placement::Unplaced { .. } => (None, "no node can take it".to_owned()),
         };
+        let why = cycles(node, namespace, name).iter().fold(why, |why, cycle| {
+            format!("{why}; it would wait for itself, so none of these waits for the next: {cycle}")
+        });
         ExplainReplica { ordinal: replica.ordinal, node: on.map(|id| node.name_of(&id)), why }
     });
     Explain {

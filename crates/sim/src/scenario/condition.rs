@@ -50,6 +50,10 @@ pub enum Condition {
     Forgotten(Name, Vec<usize>),
     /// Each of those peers finds no room for so many replicas of it.
     Unplaced(Name, usize, Vec<usize>),
+    /// To each of those peers, so many replicas of it wait for what it depends on.
+    Waits(Name, usize, Vec<usize>),
+    /// To each of those peers, it is in a cycle of deployments that wait for one another.
+    Cycle(Name, Vec<usize>),
     /// Every event that was ever acknowledged is in the documents of those peers.
     AckedKept(Vec<usize>),
     /// The last change was accepted, and is on at least so many disks; and was known before, or not.
@@ -230,6 +234,21 @@ impl Condition {
                     unplaced.count() == *count
                 })
             }),
+            Self::Waits(of, count, on) => on.iter().all(|host| {
+                cluster.node(*host).is_some_and(|node| {
+                    let all = node.plan().placements.iter();
+                    let waits = all.filter(|(replica, placement)| {
+                        replica.deployment == *of && **placement == Placement::Waits
+                    });
+                    waits.count() == *count
+                })
+            }),
+            Self::Cycle(of, on) => on.iter().all(|host| {
+                cluster.node(*host).is_some_and(|node| {
+                    let waits = node.plan().waits.iter();
+                    waits.filter(|((_, name), _)| name == of).any(|(_, it)| !it.cycles.is_empty())
+                })
+            }),
             Self::AckedKept(on) => on.iter().all(|host| {
                 cluster.node(*host).is_some_and(|node| {
                     cluster.acked().iter().all(|acked| node.documents().contains(acked.event))
@@ -311,6 +330,12 @@ impl fmt::Display for Condition {
             Self::Forgotten(of, on) => write!(f, "nothing of {of} is left on {}, nor known", Names(on)),
             Self::Unplaced(of, count, on) => {
                 write!(f, "{} find no room for {count} replicas of {of}", Names(on))
+            }
+            Self::Waits(of, count, on) => {
+                write!(f, "to {} {count} replicas of {of} wait for what it depends on", Names(on))
+            }
+            Self::Cycle(of, on) => {
+                write!(f, "{} show {of} in a cycle of deployments that wait for one another", Names(on))
             }
             Self::AckedKept(on) => write!(f, "{} have every event that was ever acknowledged", Names(on)),
             Self::Accepted(disks, known) => {

@@ -119,6 +119,11 @@ pub(super) struct Deploy {
     #[serde(default)]
     pub(super) apart: Vec<Text>,
     pub(super) update: Option<Update>,
+    /// `always`, `on-failure` or `never`.
+    pub(super) restart: Option<Text>,
+    /// `started`, `healthy` or `completed`, by name.
+    #[serde(default)]
+    pub(super) depends_on: BTreeMap<Text, Text>,
 }
 
 /// How a new template reaches the replicas; what is left out is as usual.
@@ -161,6 +166,7 @@ pub(super) struct Set {
     pub(super) memory_mib: Option<u64>,
     pub(super) env: Option<BTreeMap<String, String>>,
     pub(super) update: Option<Update>,
+    pub(super) depends_on: Option<BTreeMap<Text, Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -313,6 +319,8 @@ pub(super) struct Expect {
     pub(super) alike: Option<OfName>,
     pub(super) forgotten: Option<OfName>,
     pub(super) unplaced: Option<Conflicts>,
+    pub(super) waits: Option<Conflicts>,
+    pub(super) cycle: Option<OfName>,
     pub(super) acked_kept: Option<Nodes>,
 }
 

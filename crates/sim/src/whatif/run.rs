@@ -175,7 +175,7 @@ fn placed_once(cluster: &Cluster, hosts: &[usize]) -> bool {
             kept += 1;
             true
         }
-        Placement::Unplaced { .. } => true,
+        Placement::Waits | Placement::Unplaced { .. } => true,
         Placement::Start { .. }
         | Placement::Awaits { .. }
         | Placement::StopFirst { .. }

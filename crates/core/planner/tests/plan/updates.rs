@@ -31,7 +31,7 @@ fn letters(plan: &Plan, of: &Deployment) -> String {
         Placement::Replace { .. } => 'd',
         Placement::StopFirst { .. } => 's',
         Placement::Start { .. } => 'n',
-        Placement::Awaits { .. } | Placement::Unplaced { .. } => '-',
+        Placement::Awaits { .. } | Placement::Waits | Placement::Unplaced { .. } => '-',
     };
     (0..of.replicas.count).map(letter).collect()
 }

@@ -76,6 +76,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
         restart: RestartGroup::default(),
         meta: MetaGroup::default(),
         update: model::UpdateGroup::default(),
+        depends: model::DependsGroup::default(),
     }
 }
 
@@ -210,6 +211,7 @@ impl World {
                 | Placement::KeepOld { .. }
                 | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
+                | Placement::Waits
                 | Placement::Unplaced { .. } => {}
             }
         }

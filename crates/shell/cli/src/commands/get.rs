@@ -36,6 +36,12 @@ fn reason(row: &DeploymentRow) -> String {
     if !row.unplaced.is_empty() {
         return format!("{} without a node: `skerry explain {}`", row.unplaced.len(), name(row));
     }
+    if !row.waits.is_empty() && row.ready < row.replicas {
+        return row.waits.join("; ");
+    }
+    if let Some(cycle) = row.cycles.first() {
+        return format!("in a cycle, so it does not wait: {cycle}");
+    }
     if !row.conflicts.is_empty() {
         return format!("conflict on {}", row.conflicts.join(", "));
     }

@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 
 use model::limits::{ARGS_MAX, ENV_MAX, LABELS_MAX, REPLICAS_MAX};
 use model::{
-    Class, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name, Port,
-    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, UpdateGroup,
+    Class, DependsGroup, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup,
+    Name, Port, PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    UpdateGroup,
 };
 
 use super::node::{Node, Value, parse};
@@ -15,7 +16,7 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 22] = [
     "name",
     "image",
     "mode",
@@ -37,6 +38,7 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
     "near",
     "apart",
     "update",
+    "depends-on",
 ];
 /// The fields of `resources`.
 pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -44,7 +46,7 @@ pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 26] = [
+const HABITS: [(&str, &str); 28] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -71,6 +73,8 @@ const HABITS: [(&str, &str); 26] = [
     ("priorityClassName", "priority"),
     ("restartPolicy", "restart"),
     ("publish", "ports"),
+    ("depends_on", "depends-on"),
+    ("dependsOn", "depends-on"),
 ];
 
 /// An image as a manifest names it.
@@ -97,6 +101,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// What it waits for.
+    pub(super) fn depends(&self) -> &DependsGroup {
+        &self.deployment.depends
+    }
+
     /// The deployment, with the digest that its image stands for.
     pub fn with_digest(&self, digest: Digest) -> Deployment {
         let mut deployment = self.deployment.clone();
@@ -384,6 +393,7 @@ impl Reader {
             }
             specs.push(spec);
         }
+        self.refuse_cycles(&specs);
         specs
     }
 
@@ -458,6 +468,7 @@ impl Reader {
         let placement = self.placement(&fields);
         let update =
             fields.get("update").map_or_else(|| Some(UpdateGroup::default()), |node| self.update(node));
+        let depends = fields.get("depends-on").map(|node| self.depends(node)).unwrap_or_default();
         if self.problems.len() > before {
             return None;
         }
@@ -482,6 +493,7 @@ impl Reader {
             restart: RestartGroup { policy: policy?, token: String::new() },
             meta: MetaGroup { labels },
             update: update?,
+            depends,
         };
         self.validate(&deployment, node, &fields)?;
         Some(Spec { namespace: namespace.clone(), name, image, place: name_at, deployment })

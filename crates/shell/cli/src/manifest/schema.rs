@@ -19,7 +19,7 @@ pub struct Manifest {
 
 /// One deployment.
 #[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Deployment")]
+#[schemars(deny_unknown_fields, rename = "Deployment", rename_all = "kebab-case")]
 #[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
 pub(super) struct DeploymentForm {
     /// A DNS label.
@@ -86,6 +86,31 @@ pub(super) struct DeploymentForm {
     /// How a new template reaches the replicas.
     #[schemars(default)]
     update: Option<UpdateForm>,
+    /// Deployments of the same namespace that it waits for before it is started, and how far each must be.
+    #[schemars(default)]
+    depends_on: Option<DependsForm>,
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "DependsOn")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum DependsForm {
+    /// Those are to be healthy.
+    Names(OneOrMore<String>),
+    /// By name.
+    Conditions(BTreeMap<String, ConditionForm>),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Condition", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum ConditionForm {
+    /// One of its replicas runs.
+    Started,
+    /// One of its replicas is well.
+    Healthy,
+    /// All of its replicas have ended well for good.
+    Completed,
 }
 
 /// How a new template reaches the replicas.

@@ -154,6 +154,32 @@ fn every_wrong_word_of_an_update_is_told_with_its_place_and_the_way_out() {
 }
 
 #[test]
+fn a_manifest_says_what_comes_first_and_every_wrong_word_of_that_is_told() {
+    let on = |text: &str| {
+        let spec = &read(&with(text)).unwrap()[0];
+        let on = &spec.depends().on;
+        on.iter().map(|(name, it)| format!("{name} {}", it.as_str())).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(on("restart: always"), "");
+    assert_eq!(on("depends-on: db"), "db healthy");
+    assert_eq!(on("depends-on: [db, cache]"), "cache healthy, db healthy");
+    assert_eq!(
+        on("depends-on: {db: healthy, migrate: completed, cache: started}"),
+        "cache started, db healthy, migrate completed"
+    );
+    for (field, told) in [
+        ("depends-on: [db, db]", "depends-on: `db` is there twice"),
+        ("depends-on: {db: helthy}", "4:22: depends-on.db cannot be `helthy`; did you mean `healthy`?"),
+        ("depends-on: [Db]", "4:18: depends-on[0]: `Db` has the character 'D'"),
+        ("depends-on: 3", "4:17: depends-on must be a list, found the number 3"),
+        ("dependsOn: [db]", "unknown field `dependsOn` in deployments[0]; did you mean `depends-on`?"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+}
+
+#[test]
 fn every_wrong_word_of_where_it_runs_is_told_with_its_place_and_the_way_out() {
     for (field, told) in [
         ("constraints: [\"disk\"]", "4:19: constraints[0]: `disk` is no condition: write `KEY = VALUE`"),
