@@ -8,7 +8,7 @@ use document::event::{
     NodeInfo, Role, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb,
 };
 use model::{
-    ClusterId, DependsGroup, Digest, DocId, EnvGroup, EventId, ImageGroup, MetaGroup, Name, NodeId,
+    ClusterId, DependsGroup, Digest, DocId, EnvGroup, EventId, ImageGroup, JobGroup, MetaGroup, Name, NodeId,
     PlacementGroup, PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UpdateGroup, UserId,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -44,6 +44,8 @@ pub struct Spec {
     pub update: UpdateGroup,
     /// What it waits for before it is started.
     pub depends: DependsGroup,
+    /// How it is done once, where it is a job.
+    pub job: Option<JobGroup>,
 }
 
 impl Spec {
@@ -65,6 +67,7 @@ impl Spec {
             restart: RestartGroup::default(),
             update: UpdateGroup::default(),
             depends: DependsGroup::default(),
+            job: None,
         }
     }
 
@@ -83,6 +86,7 @@ impl Spec {
             meta: MetaGroup::default(),
             update: self.update,
             depends: self.depends.clone(),
+            job: self.job,
         }
         .to_groups()
     }

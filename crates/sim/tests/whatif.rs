@@ -38,6 +38,7 @@ fn deployment(of: &str, count: u32, cpu_m: u64) -> Deployment {
         meta: model::MetaGroup::default(),
         update: model::UpdateGroup::default(),
         depends: model::DependsGroup::default(),
+        job: None,
     }
 }
 

@@ -5,6 +5,7 @@ mod containers;
 mod crashes;
 mod disk;
 mod input;
+mod jobs;
 mod joining;
 mod order;
 mod partitions;

@@ -13,6 +13,7 @@ mod capacity;
 pub mod depends;
 mod deployment;
 mod ids;
+mod job;
 pub mod limits;
 mod name;
 mod placement;
@@ -30,6 +31,7 @@ pub use deployment::{
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };
+pub use job::{FailedRun, JobEnds, JobGroup, JobId, JobRecord};
 pub use name::{DocId, LabelKey, Name, NameError};
 pub use placement::{
     Affinity, HOST, PlacementGroup, Preference, Priority, Requirement, RequirementError, Test, Unmet,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, DependsGroup, Digest, EventId,
-    LabelKey, Mode, Name, NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy, Revision,
-    Unmet, UpdateGroup, label_of,
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, DependsGroup, Digest, EventId, JobEnds,
+    JobGroup, LabelKey, Mode, Name, NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy,
+    Revision, Unmet, UpdateGroup, label_of,
 };
 
 use crate::{NodeView, Waits, Wanted, holds_capacity};
@@ -72,6 +72,9 @@ pub(crate) struct Spec {
     pub(crate) restart: RestartPolicy,
     pub(crate) update: UpdateGroup,
     pub(crate) depends: DependsGroup,
+    pub(crate) job: Option<JobGroup>,
+    /// What has ended for good, where it is a job.
+    pub(crate) ends: Option<JobEnds>,
 }
 
 impl Spec {
@@ -88,6 +91,8 @@ impl Spec {
             restart: it.restart.policy,
             update: it.update,
             depends: it.depends.clone(),
+            job: it.job,
+            ends: wanted.ends.cloned(),
         }
     }
 
@@ -102,6 +107,8 @@ impl Spec {
             && self.restart == it.restart.policy
             && self.update == it.update
             && self.depends == it.depends
+            && self.job == it.job
+            && self.ends.as_ref() == wanted.ends
     }
 
     /// The first condition that the node does not meet.

@@ -19,7 +19,7 @@ use model::{Condition, ContainerState, EventId, Mode, Name, NodeId};
 
 use crate::cache::{Key, Node, Slot, SlotState, Spec};
 use crate::planner::Planner;
-use crate::stance::{is_done, of_each_node};
+use crate::stance::{is_done as ends_for_good, of_each_node};
 
 /// What a deployment waits for, and the cycles that it is in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,12 +103,16 @@ fn progress(condition: Condition, spec: &Spec, slot: &SlotState, nodes: &BTreeMa
     if ordinals.is_empty() {
         return Progress::Empty;
     }
-    let (mut met, mut failed) = (BTreeSet::new(), BTreeSet::new());
+    let ends = spec.ends.as_ref();
+    let is_done = |ordinal: &&u32| ends.is_some_and(|it| it.is_done(**ordinal));
+    let mut met: BTreeSet<u32> = ordinals.iter().filter(is_done).copied().collect();
+    let failed = ends.iter().flat_map(|it| it.failed.keys()).filter(|it| ordinals.contains(it));
+    let mut failed: BTreeSet<u32> = failed.copied().collect();
     for (id, claim) in &slot.claims {
         if !nodes.get(id).is_some_and(|node| node.alive) || !ordinals.contains(&claim.ordinal) {
             continue;
         }
-        let done = claim.revision == spec.revision && is_done(claim.state, spec.restart);
+        let done = claim.revision == spec.revision && ends_for_good(claim.state, spec.restart);
         let ended_well = done && claim.state == ContainerState::Exited;
         let is_met = match condition {
             Condition::Started => ended_well || claim.state == ContainerState::Running,

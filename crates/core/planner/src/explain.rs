@@ -81,6 +81,9 @@ impl Planner {
                         | Placement::KeepOld { .. }
                         | Placement::StopFirst { .. }
                         | Placement::Waits
+                        | Placement::Ended
+                        | Placement::Queued
+                        | Placement::GivenUp
                         | Placement::Unplaced { .. },
                     )
                     | None => {}

@@ -28,6 +28,7 @@
 mod cache;
 mod depends;
 mod explain;
+mod jobs;
 mod place;
 mod plan;
 mod planner;

@@ -74,6 +74,12 @@ pub enum Placement {
     /// It runs nowhere, and is not started before what its deployment depends on is as far as it asks: see
     /// [`Plan::waits`].
     Waits,
+    /// Of a job: it ended well on a node that is not there any more, or whose container is gone.
+    Ended,
+    /// Of a job: as many run as may at a time.
+    Queued,
+    /// Of a job that has failed or whose time is over: it is not started any more.
+    GivenUp,
     /// It runs nowhere, and no node can take it.
     Unplaced {
         /// Every node of the view, with its reason.
@@ -98,7 +104,7 @@ impl Placement {
             | Self::Awaits { node: it }
             | Self::Start { node: it } => *it == node,
             Self::Replace { old: (old, _), new } => *old == node || *new == node,
-            Self::Waits | Self::Unplaced { .. } => false,
+            Self::Waits | Self::Ended | Self::Queued | Self::GivenUp | Self::Unplaced { .. } => false,
         }
     }
 }

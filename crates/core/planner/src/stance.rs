@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{ContainerState, Mode, NodeId, RestartPolicy, Strategy};
 
 use crate::cache::{Claim, Need, Node, SlotState, Spec};
+use crate::jobs::take_job_turns;
 use crate::{Placement, Rank, Waits, is_claim};
 
 /// How one replica stands.
@@ -39,10 +40,12 @@ pub const fn is_done(state: ContainerState, policy: RestartPolicy) -> bool {
 
 /// The claims of one replica on nodes that are alive, boiled down.
 #[derive(Debug, Default)]
-struct Held {
+pub(crate) struct Held {
     /// The best that fits: of the wanted revision, on a node where it may stay; or one that is
     /// done.
-    fitting: Option<Rank>,
+    pub(crate) fitting: Option<Rank>,
+    /// Whether any, of whatever revision, runs or will.
+    pub(crate) live: bool,
     /// Whether any that fits is ready or done.
     ready: bool,
     /// Whether any that fits is proven as a canary.
@@ -50,9 +53,9 @@ struct Held {
     /// Whether any, of whatever revision, is well or done.
     well: bool,
     /// The best of the others that run.
-    old: Option<Rank>,
+    pub(crate) old: Option<Rank>,
     /// Whether any of those is of the wanted revision: it is only to run elsewhere.
-    moves: bool,
+    pub(crate) moves: bool,
 }
 
 impl Held {
@@ -62,6 +65,7 @@ impl Held {
         if !node.alive || !(is_claim(claim.state) || done) {
             return;
         }
+        self.live |= !done;
         let fits = done || wanted && spec.may_stay(node);
         let rank = Rank { fits, claim: claim.number, node: id, container: claim.container };
         let best = if fits { &mut self.fitting } else { &mut self.old };
@@ -88,11 +92,12 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                     held.add(spec, *id, node, claim);
                 }
             }
-            take_turns(
-                spec,
-                slot.waits.as_deref(),
-                &(0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect::<Vec<_>>(),
-            )
+            let all: Vec<_> =
+                (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect();
+            match &spec.job {
+                Some(job) => take_job_turns(spec, job, slot.waits.as_deref(), &all),
+                None => take_turns(spec, slot.waits.as_deref(), &all),
+            }
         }
         Mode::Global => {
             let of_node = |(ordinal, id): (u32, NodeId)| {

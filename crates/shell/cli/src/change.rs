@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, UpdateFailed, Waited};
+use api::shapes::{
+    Applied, Authoring, DeploymentRow, JobRow, JobState, NodeRow, PsRow, PsState, UpdateFailed, Waited,
+};
 use api::{Client, path, routes};
 use document::event::{Create, Delete, Edit, Set, Verb};
 use model::{DependsGroup, DocId, EventId, Group, Name, UpdateGroup};
@@ -15,6 +17,7 @@ use crate::cycles::refuse_cycles;
 use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::fields::{self, Groups};
+use crate::jobs::job_failed;
 use crate::keys;
 use crate::near::nearest;
 use crate::out::short;
@@ -50,8 +53,12 @@ fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
     wanted
 }
 
-/// The same of what it waits for.
+/// The same of what it waits for, and of being a job.
 fn with_dependencies(row: &DeploymentRow, mut wanted: Groups) -> Groups {
+    let job = Group::Job.as_str();
+    if row.groups.contains_key(job) && !wanted.contains_key(job) {
+        wanted.insert(job.to_owned(), "null".to_owned());
+    }
     let group = Group::DependsOn.as_str();
     if row.groups.contains_key(group) && !wanted.contains_key(group) {
         let none = serde_json::to_string(&DependsGroup::default()).expect("a group is plain data");
@@ -405,6 +412,7 @@ enum Standing {
     Invalid(String),
     Failed(UpdateFailed),
     Unplaced(Vec<String>),
+    JobFailed(JobRow),
 }
 
 /// How many replicas must be ready before a change is all that it will be by itself: fewer than all while it
@@ -489,8 +497,13 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
     if let Some(failed) = row.failed.as_ref().filter(|_| step.changes_template()) {
         return Standing::Failed(failed.clone());
     }
+    match &row.job {
+        Some(job) if job.state == JobState::Completed => return Standing::Done,
+        Some(job) if job.state == JobState::Failed => return Standing::JobFailed(job.clone()),
+        _ => {}
+    }
     if row.unplaced.is_empty() {
-        if has_come_about(row) {
+        if row.job.is_none() && has_come_about(row) {
             return Standing::Done;
         }
         return Standing::Going { ready: row.ready, replicas: row.replicas };
@@ -632,6 +645,7 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                         .hint("what runs is kept; `skerry conflicts` shows who changed what"),
                     ));
                 }
+                Standing::JobFailed(job) => return Ok(Some(job_failed(&step.target, &job))),
                 Standing::Failed(failed) => return Ok(Some(rolled_back(step, &failed))),
                 Standing::Unplaced(lines) => {
                     let ready = row.map_or(0, |row| row.ready);
@@ -650,7 +664,8 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                         (Some(_), None) => continue,
                         (Some(_), Some(row)) => {
                             let waits = row.waits.iter().map(|it| format!(", {it}")).collect::<String>();
-                            format!("{}: {ready} of {replicas} ready{waits}", step.target)
+                            let word = if row.job.is_some() { "done" } else { "ready" };
+                            format!("{}: {ready} of {replicas} {word}{waits}", step.target)
                         }
                     };
                     if told.get(&n) != Some(&words) {
@@ -662,7 +677,9 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
             // One that is deleted need not come up any more.
             let wanted = containers.as_deref().filter(|_| step.after.is_some()).zip(row);
             // A template that has one before it goes back to that by itself, which is then told.
-            let wanted = wanted.filter(|(_, row)| !(step.changes_template() && row.revision > 1));
+            // A job is tried as often as it says, and then it has failed.
+            let wanted =
+                wanted.filter(|(_, row)| row.job.is_none() && !(step.changes_template() && row.revision > 1));
             if let Some(error) = wanted.and_then(|(rows, row)| failing(step, row.revision, rows)) {
                 return Ok(Some(error));
             }
@@ -735,6 +752,7 @@ mod tests {
             paused: false,
             waits: vec![],
             cycles: vec![],
+            job: None,
         }
     }
 

@@ -18,6 +18,7 @@ mod cycles;
 mod doubts;
 pub mod error;
 mod fields;
+mod jobs;
 mod keys;
 pub mod manifest;
 mod near;

@@ -227,3 +227,47 @@ fn a_manifest_without_dependencies_takes_back_those_that_are_there() {
     let told = peer.run(&["plan", "-f", file.to_str().unwrap()]);
     assert!(told.stdout.contains("depends-on.db: healthy (removed)"), "{told:?}");
 }
+
+#[test]
+fn apply_waits_for_a_job_and_ends_with_9_where_it_has_failed() {
+    use api::shapes::{JobFailure, JobRow, JobState};
+    let job = |state: JobState, succeeded: u32| {
+        let failure = JobFailure { ordinal: 2, node: "n2".into(), reason: "exited with code 7".into() };
+        JobRow {
+            completions: 3,
+            parallelism: 1,
+            retries: 3,
+            deadline_s: None,
+            succeeded,
+            running: 0,
+            state,
+            failures: if state == JobState::Failed { vec![failure] } else { vec![] },
+            overdue: false,
+        }
+    };
+    for (state, succeeded, code, told) in [
+        (JobState::Completed, 3, 0, "done in"),
+        (
+            JobState::Failed,
+            2,
+            9,
+            "error: job batch has failed: 2 of 3 runs are done\n  batch.2 on n2: exited with code 7\n",
+        ),
+        (JobState::Running, 1, 3, "batch: 1 of 3 done"),
+    ] {
+        let peer = Peer::new(|state_of| {
+            state_of.images = vec![image("web:1", "ab")];
+            let mut batch = deployment("batch", 3);
+            batch.ready = succeeded;
+            batch.running = 0;
+            batch.groups.insert("job".into(), r#"{"parallelism":2}"#.into());
+            batch.job = Some(job(state, succeeded));
+            state_of.deployments = vec![batch];
+        });
+        let text = "deployments: [{name: batch, image: \"web:1\", job: {completions: 3}}]\n";
+        let file = peer.file("app.yaml", text);
+        let ended = peer.run(&["apply", "-y", "-f", file.to_str().unwrap(), "--timeout", "1500ms"]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+}

@@ -124,6 +124,16 @@ pub(super) struct Deploy {
     /// `started`, `healthy` or `completed`, by name.
     #[serde(default)]
     pub(super) depends_on: BTreeMap<Text, Text>,
+    pub(super) job: Option<Job>,
+}
+
+/// Work that is done once, by as many runs as there are replicas; what is left out is as usual.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    pub(super) parallelism: Option<u32>,
+    pub(super) retries: Option<u32>,
+    pub(super) deadline: Option<Text>,
 }
 
 /// How a new template reaches the replicas; what is left out is as usual.
@@ -321,6 +331,8 @@ pub(super) struct Expect {
     pub(super) unplaced: Option<Conflicts>,
     pub(super) waits: Option<Conflicts>,
     pub(super) cycle: Option<OfName>,
+    pub(super) done: Option<Conflicts>,
+    pub(super) given_up: Option<OfName>,
     pub(super) acked_kept: Option<Nodes>,
 }
 

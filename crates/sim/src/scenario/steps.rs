@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use document::event::Schedule;
 use model::{
-    Affinity, Canary, Capacity, Class, Condition, DependsGroup, EnvGroup, HOST, LabelKey, Mode, OnFailure,
-    PlacementGroup, Priority, ReplicasGroup, ResourcesGroup, RestartPolicy, Strategy, UpdateGroup,
+    Affinity, Canary, Capacity, Class, Condition, DependsGroup, EnvGroup, HOST, JobGroup, LabelKey, Mode,
+    OnFailure, PlacementGroup, Priority, ReplicasGroup, ResourcesGroup, RestartPolicy, Strategy, UpdateGroup,
 };
 
 use super::act::{Act, CrashLoop, Flap, Step};
@@ -210,6 +210,10 @@ impl Reader<'_> {
             spec.restart.policy = policy(restart)?;
         }
         spec.depends = depends(&raw.depends_on)?;
+        if let Some(job) = &raw.job {
+            spec.job = Some(job_of(job)?);
+            spec.restart.policy = RestartPolicy::Never;
+        }
         if raw.global {
             spec.replicas.mode = Mode::Global;
         }
@@ -258,6 +262,16 @@ fn update_of(raw: &raw::Update) -> Result<UpdateGroup, Fault> {
         strategy: if raw.blue_green { Strategy::BlueGreen } else { Strategy::Rolling },
         canary: raw.canary.map(|replicas| Canary { replicas, promote_after_s, promoted: None }),
         paused: raw.paused,
+    })
+}
+
+fn job_of(raw: &raw::Job) -> Result<JobGroup, Fault> {
+    let usual = JobGroup::default();
+    let deadline = raw.deadline.as_ref().map(span_of).transpose()?;
+    Ok(JobGroup {
+        parallelism: raw.parallelism.unwrap_or(usual.parallelism),
+        retries: raw.retries.unwrap_or(usual.retries),
+        deadline_s: deadline.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX)),
     })
 }
 

@@ -340,6 +340,9 @@ fn holder(placement: &Placement) -> Option<NodeId> {
         Placement::Start { .. }
         | Placement::Awaits { .. }
         | Placement::Waits
+        | Placement::Ended
+        | Placement::Queued
+        | Placement::GivenUp
         | Placement::Unplaced { .. } => None,
     }
 }

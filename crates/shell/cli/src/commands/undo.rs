@@ -92,6 +92,7 @@ fn default_of(group: &str) -> Option<String> {
         Group::Restart => json(serde_json::to_value(model::RestartGroup::default()).ok()?),
         Group::Meta => json(serde_json::to_value(model::MetaGroup::default()).ok()?),
         Group::Update => json(serde_json::to_value(model::UpdateGroup::default()).ok()?),
+        Group::Job => Some("null".to_owned()),
         Group::DependsOn => json(serde_json::to_value(model::DependsGroup::default()).ok()?),
     }
 }
@@ -289,6 +290,7 @@ mod tests {
             paused: false,
             waits: vec![],
             cycles: vec![],
+            job: None,
         }
     }
 

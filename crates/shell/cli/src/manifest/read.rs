@@ -16,7 +16,7 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 22] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 23] = [
     "name",
     "image",
     "mode",
@@ -39,6 +39,7 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 22] = [
     "apart",
     "update",
     "depends-on",
+    "job",
 ];
 /// The fields of `resources`.
 pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -468,6 +469,12 @@ impl Reader {
         let placement = self.placement(&fields);
         let update =
             fields.get("update").map_or_else(|| Some(UpdateGroup::default()), |node| self.update(node));
+        let (mode, is_job) = (mode.unwrap_or_default(), mode.is_none() || fields.contains_key("job"));
+        let job = is_job.then(|| self.job(&fields));
+        let (count, policy) = match job {
+            Some((completions, _)) => (Some(completions), Some(RestartPolicy::Never)),
+            None => (count, policy),
+        };
         let depends = fields.get("depends-on").map(|node| self.depends(node)).unwrap_or_default();
         if self.problems.len() > before {
             return None;
@@ -494,6 +501,7 @@ impl Reader {
             meta: MetaGroup { labels },
             update: update?,
             depends,
+            job: job.map(|(_, job)| job),
         };
         self.validate(&deployment, node, &fields)?;
         Some(Spec { namespace: namespace.clone(), name, image, place: name_at, deployment })

@@ -89,6 +89,32 @@ pub(super) struct DeploymentForm {
     /// Deployments of the same namespace that it waits for before it is started, and how far each must be.
     #[schemars(default)]
     depends_on: Option<DependsForm>,
+    /// It is work that is done once, by so many runs; the same as mode `job`, with more words.
+    #[schemars(default)]
+    job: Option<JobForm>,
+}
+
+/// Work that is done once.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Job")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct JobForm {
+    /// So many runs must end well.
+    #[schemars(default = "one", range(min = 1, max = 1000))]
+    completions: u32,
+    /// So many run at a time, on each island of a split.
+    #[schemars(default = "one", range(min = 1, max = 1000))]
+    parallelism: u32,
+    /// So often each run is done again after it failed, on one node.
+    #[schemars(default = "three", range(max = 100))]
+    retries: u32,
+    /// What is not done after so long is stopped, and the job has failed: `10m`.
+    #[schemars(default)]
+    deadline: Option<String>,
+}
+
+fn three() -> u32 {
+    3
 }
 
 #[derive(Debug, JsonSchema)]
@@ -243,6 +269,8 @@ enum ModeForm {
     Replicated,
     /// One on every node that meets the constraints.
     Global,
+    /// Work that is done once: see `job`.
+    Job,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -180,6 +180,33 @@ fn a_manifest_says_what_comes_first_and_every_wrong_word_of_that_is_told() {
 }
 
 #[test]
+fn a_manifest_says_that_it_is_a_job_and_what_has_no_place_beside_that_is_told() {
+    let of = |text: &str| read(&with(text)).unwrap()[0].with_digest(model::Digest::from_bytes([1; 32]));
+    assert_eq!(of("restart: always").job, None);
+    let usual = of("mode: job");
+    assert_eq!((usual.job, usual.replicas.count), (Some(model::JobGroup::default()), 1));
+    assert_eq!(usual.restart.policy, model::RestartPolicy::Never);
+    let job = of("job: {completions: 5, parallelism: 2, retries: 0, deadline: 10m}");
+    assert_eq!(job.replicas.count, 5);
+    let said_of = model::JobGroup { parallelism: 2, retries: 0, deadline_s: Some(600) };
+    assert_eq!(job.job, Some(said_of));
+    for (field, told) in [
+        ("job: {completions: 0}", "4:24: job.completions must be 1 to 1000, found 0"),
+        ("job: {parallelism: 1001}", "job.parallelism must be 1 to 1000, found 1001"),
+        ("job: {retries: 101}", "job.retries must be 0 to 100, found 101"),
+        ("job: {deadline: 1500ms}", "job.deadline must be whole seconds, 1s to 168h, found `1500ms`"),
+        ("job: {completion: 2}", "unknown field `completion` in job; did you mean `completions`?"),
+        ("job: {}\n    replicas: 3", "replicas has no place beside a job"),
+        ("mode: job\n    restart: never", "restart has no place beside a job"),
+        ("mode: job\n    update: {surge: 2}", "update has no place beside a job"),
+        ("mode: global\n    job: {}", "job: in mode `global`, which runs one on each node for ever"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+}
+
+#[test]
 fn every_wrong_word_of_where_it_runs_is_told_with_its_place_and_the_way_out() {
     for (field, told) in [
         ("constraints: [\"disk\"]", "4:19: constraints[0]: `disk` is no condition: write `KEY = VALUE`"),
@@ -427,6 +454,7 @@ fn the_schema_and_the_reader_know_the_same_fields() {
         ("PreferenceFields", &placement::PREFERENCE_FIELDS[..]),
         ("Update", &update::UPDATE_FIELDS[..]),
         ("CanaryFields", &update::CANARY_FIELDS[..]),
+        ("Job", &job::JOB_FIELDS[..]),
     ] {
         let part = &schema["$defs"][name];
         assert_eq!(fields(part), known(list), "{name}");

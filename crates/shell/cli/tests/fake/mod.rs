@@ -319,6 +319,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         meta: model::MetaGroup::default(),
         update: model::UpdateGroup::default(),
         depends: model::DependsGroup::default(),
+        job: None,
     };
     DeploymentRow {
         namespace: "default".into(),
@@ -337,6 +338,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         paused: false,
         waits: vec![],
         cycles: vec![],
+        job: None,
     }
 }
 
