@@ -253,7 +253,7 @@ fn apply_waits_for_a_job_and_ends_with_9_where_it_has_failed() {
             9,
             "error: job batch has failed: 2 of 3 runs are done\n  batch.2 on n2: exited with code 7\n",
         ),
-        (JobState::Running, 1, 3, "batch: 1 of 3 done"),
+        (JobState::Running, 1, 3, "of 3 done\nerror: batch did not come about within 1.5 s\n"),
     ] {
         let peer = Peer::new(|state_of| {
             state_of.images = vec![image("web:1", "ab")];
