@@ -187,15 +187,12 @@ impl Planner {
             }
             let key = (state.key.namespace.clone(), state.key.name.clone());
             state.waits = waits.map(Arc::new);
-            match &state.waits {
-                Some(waits) => {
-                    self.plan.waits.insert(key, Arc::clone(waits));
-                    self.waiting.insert(slot);
-                }
-                None => {
-                    self.plan.waits.remove(&key);
-                    self.waiting.remove(&slot);
-                }
+            if let Some(waits) = &state.waits {
+                self.plan.waits.insert(key, Arc::clone(waits));
+                self.waiting.insert(slot);
+            } else {
+                self.plan.waits.remove(&key);
+                self.waiting.remove(&slot);
             }
             touched.insert(slot);
         }
