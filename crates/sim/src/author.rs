@@ -8,8 +8,8 @@ use document::event::{
     NodeInfo, Role, Set, SignedEvent, TokenGrant, UserAdd, UserInfo, Verb,
 };
 use model::{
-    ClusterId, Digest, DocId, EnvGroup, EventId, ImageGroup, MetaGroup, Name, NodeId, PlacementGroup,
-    PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UpdateGroup, UserId,
+    ClusterId, DependsGroup, Digest, DocId, EnvGroup, EventId, ImageGroup, JobGroup, MetaGroup, Name, NodeId,
+    PlacementGroup, PortsGroup, ReplicasGroup, ResourcesGroup, RestartGroup, TokenId, UpdateGroup, UserId,
 };
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
@@ -42,6 +42,10 @@ pub struct Spec {
     pub restart: RestartGroup,
     /// How it is updated.
     pub update: UpdateGroup,
+    /// What it waits for before it is started.
+    pub depends: DependsGroup,
+    /// How it is done once, where it is a job.
+    pub job: Option<JobGroup>,
 }
 
 impl Spec {
@@ -62,6 +66,8 @@ impl Spec {
             placement: PlacementGroup::default(),
             restart: RestartGroup::default(),
             update: UpdateGroup::default(),
+            depends: DependsGroup::default(),
+            job: None,
         }
     }
 
@@ -79,6 +85,8 @@ impl Spec {
             restart: self.restart.clone(),
             meta: MetaGroup::default(),
             update: self.update,
+            depends: self.depends.clone(),
+            job: self.job,
         }
         .to_groups()
     }

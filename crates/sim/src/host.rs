@@ -66,7 +66,10 @@ impl Container {
         ran && match self.claim.run.restart {
             RestartPolicy::Always => false,
             RestartPolicy::OnFailure => well,
-            RestartPolicy::Never => true,
+            RestartPolicy::Never => {
+                let retries = self.claim.run.retries;
+                well || retries.is_none_or(|retries| self.claim.failed_runs >= retries)
+            }
         }
     }
 }

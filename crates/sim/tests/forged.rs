@@ -128,6 +128,7 @@ fn any_record(of: NodeId) -> impl Strategy<Value = NodeRecord> {
     )
         .prop_map(move |(addresses, links, images, (event_version, cpu, capacity_version))| NodeRecord {
             failed: Vec::new(),
+            jobs: Vec::new(),
             node: of,
             version: model::RecordVersion { generation: 9_000, count: 1 },
             name: "n3".parse().unwrap(),

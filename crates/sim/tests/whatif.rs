@@ -37,6 +37,8 @@ fn deployment(of: &str, count: u32, cpu_m: u64) -> Deployment {
         restart: spec.restart,
         meta: model::MetaGroup::default(),
         update: model::UpdateGroup::default(),
+        depends: model::DependsGroup::default(),
+        job: None,
     }
 }
 

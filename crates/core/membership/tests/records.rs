@@ -29,6 +29,7 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
         containers: vec![],
         declined: vec![],
         failed: Vec::new(),
+        jobs: Vec::new(),
         images: vec![],
         heads: BTreeMap::new(),
         event_version: 1,

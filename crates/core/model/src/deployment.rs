@@ -13,7 +13,9 @@ use crate::limits::{
     ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
-use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
+use crate::{
+    Capacity, DependsGroup, Digest, EventId, JobGroup, LabelKey, Name, PlacementGroup, Revision, UpdateGroup,
+};
 
 /// The groups of this release, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,11 +38,15 @@ pub enum Group {
     Meta,
     /// How a new template reaches the replicas.
     Update,
+    /// What it waits for before it is started.
+    DependsOn,
+    /// That it is work which is done once, and how.
+    Job,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Image,
         Self::Replicas,
         Self::Resources,
@@ -50,6 +56,8 @@ impl Group {
         Self::Restart,
         Self::Meta,
         Self::Update,
+        Self::DependsOn,
+        Self::Job,
     ];
 
     /// Those that make a template: changing one of them replaces running containers, and makes a new revision.
@@ -67,6 +75,8 @@ impl Group {
             Self::Restart => "restart",
             Self::Meta => "meta",
             Self::Update => "update",
+            Self::DependsOn => "depends-on",
+            Self::Job => "job",
         }
     }
 }
@@ -296,6 +306,10 @@ pub struct Deployment {
     pub meta: MetaGroup,
     /// How a new template reaches the replicas.
     pub update: UpdateGroup,
+    /// What it waits for before it is started.
+    pub depends: DependsGroup,
+    /// How it is done once, where it is no service; `replicas` says how many runs must end well.
+    pub job: Option<JobGroup>,
 }
 
 /// Reads one group; a missing one has its default where it has one.
@@ -345,15 +359,23 @@ impl Deployment {
             restart: read(groups, Group::Restart, || Some(RestartGroup::default()))?,
             meta: read(groups, Group::Meta, || Some(MetaGroup::default()))?,
             update: read(groups, Group::Update, || Some(UpdateGroup::default()))?,
+            depends: read(groups, Group::DependsOn, || Some(DependsGroup::default()))?,
+            // `null` where it was a job and is none any more.
+            job: read(groups, Group::Job, || Some(None))?,
         };
         deployment.validate()?;
         Ok(deployment)
     }
 
-    /// The groups as JSON text, in the form that is signed: all of them, but how it is updated only where
-    /// that is not as usual.
+    /// The groups as JSON text, in the form that is signed: all of them, but those that came later only where
+    /// they say something.
     pub fn to_groups(&self) -> BTreeMap<String, String> {
-        let is_said = |group: &&Group| **group != Group::Update || self.update != UpdateGroup::default();
+        let is_said = |group: &&Group| match group {
+            Group::Update => self.update != UpdateGroup::default(),
+            Group::DependsOn => self.depends != DependsGroup::default(),
+            Group::Job => self.job.is_some(),
+            _ => true,
+        };
         Group::ALL
             .iter()
             .filter(is_said)
@@ -372,6 +394,8 @@ impl Deployment {
             Group::Restart => to_json(&self.restart),
             Group::Meta => to_json(&self.meta),
             Group::Update => to_json(&self.update),
+            Group::DependsOn => to_json(&self.depends),
+            Group::Job => to_json(&self.job),
         }
     }
 
@@ -437,6 +461,8 @@ impl Deployment {
         }
         self.placement.validate()?;
         self.update.validate()?;
+        self.depends.validate(&self.name)?;
+        self.validate_job()?;
         for labels in [&self.meta.labels, &self.placement.labels] {
             if labels.len() > LABELS_MAX {
                 return Err(invalid("labels", format!("{} labels, the limit is {LABELS_MAX}", labels.len())));
@@ -449,6 +475,23 @@ impl Deployment {
             }
         }
         Ok(())
+    }
+
+    fn validate_job(&self) -> Result<(), GroupError> {
+        let Some(job) = &self.job else { return Ok(()) };
+        if self.replicas.mode == Mode::Global {
+            return Err(invalid(
+                "job",
+                "in mode `global`, which runs one on each node for ever; leave one out",
+            ));
+        }
+        if self.restart.policy != RestartPolicy::Never {
+            return Err(invalid(
+                "job",
+                "with a restart policy: a job needs `never`, its retries are counted",
+            ));
+        }
+        job.validate(self.replicas.count)
     }
 
     /// The hash of the merged template ([`Group::TEMPLATE`]): everything that makes a running replica out of
@@ -490,6 +533,8 @@ mod tests {
             restart: RestartGroup::default(),
             meta: MetaGroup::default(),
             update: UpdateGroup::default(),
+            depends: DependsGroup::default(),
+            job: None,
         }
     }
 

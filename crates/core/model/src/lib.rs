@@ -10,8 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod capacity;
+pub mod depends;
 mod deployment;
 mod ids;
+mod job;
 pub mod limits;
 mod name;
 mod placement;
@@ -21,6 +23,7 @@ mod time;
 mod update;
 
 pub use capacity::Capacity;
+pub use depends::{Condition, DependsGroup};
 pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
@@ -28,6 +31,7 @@ pub use deployment::{
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };
+pub use job::{FailedRun, JobEnds, JobGroup, JobId, JobRecord};
 pub use name::{DocId, LabelKey, Name, NameError};
 pub use placement::{
     Affinity, HOST, PlacementGroup, Preference, Priority, Requirement, RequirementError, Test, Unmet,

@@ -70,8 +70,23 @@ pub const SPREAD_MAX: usize = 4;
 /// Deployments that one deployment is to be near, and as many that it is to be apart from.
 pub const AFFINITIES_MAX: usize = 16;
 
+/// Deployments that one deployment waits for before it is started: who needs more waits for one that does.
+pub const DEPENDENCIES_MAX: usize = 16;
+
 /// Seconds of any span of an update: a week. What takes longer is looked at by a person.
 pub const UPDATE_SECONDS_MAX: u32 = 604_800;
+
+/// Runs of one job that must end well: each is a bit in the records of some nodes.
+pub const JOB_COMPLETIONS_MAX: u32 = 1_000;
+
+/// Retries of one run of a job: with the longest back-off a day of trying.
+pub const JOB_RETRIES_MAX: u32 = 100;
+
+/// Runs of one job that are told to have failed; the job has failed with the first.
+pub const JOB_FAILURES_MAX: usize = 8;
+
+/// Jobs of which one node says what has ended, beside those whose time is over: a record must fit one frame.
+pub const JOBS_REMEMBERED_MAX: usize = 64;
 
 /// Templates that one node knows to have failed: one for each deployment that is being changed.
 pub const FAILED_REVISIONS_MAX: usize = 64;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capacity, ContainerId, Digest, DocId, EventId, LabelKey, Name, NodeId, ReplicaId, Revision};
+use crate::{
+    Capacity, ContainerId, Digest, DocId, EventId, JobRecord, LabelKey, Name, NodeId, ReplicaId, Revision,
+};
 
 /// Orders the records of one node: a later start beats any count of an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub struct NodeRecord {
     pub images: Vec<ImageRecord>,
     /// Templates that did not come up, here or where this node heard so.
     pub failed: Vec<FailedRevision>,
+    /// What of jobs has ended for good, here or where this node heard so.
+    pub jobs: Vec<JobRecord>,
     /// Where its documents stand.
     pub heads: BTreeMap<DocId, Vec<EventId>>,
     /// The newest event version that it understands.
@@ -65,6 +69,7 @@ impl NodeRecord {
             declined,
             images,
             failed,
+            jobs,
             heads: _,
             event_version,
         } = self;
@@ -79,6 +84,7 @@ impl NodeRecord {
             && *declined == later.declined
             && *images == later.images
             && *failed == later.failed
+            && *jobs == later.jobs
             && *event_version == later.event_version
     }
 }

@@ -147,8 +147,14 @@ impl Mine {
             RestartPolicy::Always => None,
             _ if exit.lost.is_some() => None,
             RestartPolicy::OnFailure => well.then_some(true),
+            RestartPolicy::Never if !well && self.may_be_tried_again() => None,
             RestartPolicy::Never => Some(well),
         }
+    }
+
+    /// Whether it is of a job, and a run that fails is done again.
+    pub(crate) fn may_be_tried_again(&self) -> bool {
+        self.claim.run.retries.is_some_and(|retries| self.claim.failed_runs < retries)
     }
 
     /// As it is told to others.

@@ -6,7 +6,8 @@ use document::event::EVENT_VERSION;
 use membership::RecordError;
 use model::limits::{EVENT_DEPS_MAX, IMAGES_ANNOUNCED_MAX};
 use model::{
-    ContainerRecord, DocId, EventId, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord, Time,
+    ContainerRecord, DocId, EventId, JobRecord, NodeId, NodeRecord, RecordVersion, Sabotage, SignedRecord,
+    Time,
 };
 use wire::Message;
 
@@ -67,6 +68,7 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
         declined,
         images,
         failed,
+        jobs,
         heads: _,
         event_version: _,
     } = known;
@@ -78,6 +80,7 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
         && *declined == later.declined
         && *images == later.images
         && *failed == later.failed
+        && *jobs == later.jobs
 }
 
 impl Node {
@@ -97,6 +100,11 @@ impl Node {
             containers: self.mine.values().filter(|mine| !mine.is_removed()).map(Mine::record).collect(),
             declined: self.declined.clone(),
             failed: self.failed.clone(),
+            jobs: self
+                .job_records
+                .iter()
+                .map(|(job, ends)| JobRecord { job: job.clone(), ends: ends.clone() })
+                .collect(),
             images: self.images.values().take(IMAGES_ANNOUNCED_MAX).cloned().collect(),
             heads: self
                 .documents

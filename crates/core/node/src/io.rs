@@ -255,6 +255,14 @@ pub struct Claim {
     pub run: RunSpec,
     /// How often it was started again.
     pub restarts: u32,
+    /// Of a job: how often a run of it failed, here.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_runs: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What one container runs.
@@ -280,6 +288,9 @@ pub struct RunSpec {
     pub ports: Vec<Port>,
     /// When it is started again.
     pub restart: RestartPolicy,
+    /// Of a job: how often a run that failed is done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
 }
 
 impl RunSpec {
@@ -296,6 +307,7 @@ impl RunSpec {
             resources: deployment.resources.as_capacity(),
             ports: deployment.ports.ports.clone(),
             restart: deployment.restart.policy,
+            retries: deployment.job.map(|job| job.retries),
         }
     }
 }

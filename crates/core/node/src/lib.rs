@@ -39,6 +39,7 @@ mod farewell;
 mod finished;
 mod gossip;
 mod io;
+mod jobs;
 mod links;
 mod priority;
 mod reconcile;

@@ -70,10 +70,13 @@ impl Node {
                     } else {
                         // Its last share, at once: a node that boots cut off waits for nobody.
                         mine.claim.restarts += 1;
+                        let of_job = mine.claim.run.retries.is_some();
+                        mine.claim.failed_runs += u32::from(of_job && exit.lost.is_none());
                         Phase::Waiting
                     };
                 }
             }
+            self.note_end(&mine);
             self.mine.insert(container, mine);
         }
         self.let_go_what_no_longer_fits();
@@ -103,6 +106,7 @@ impl Node {
     pub(crate) fn reconcile(&mut self) {
         self.settle_if_level();
         self.hear_failures();
+        self.hear_of_jobs();
         self.make_plan();
         self.look_whether_behind();
         if self.settled && !self.removed {
@@ -127,6 +131,10 @@ impl Node {
                 | Placement::KeepOld { .. }
                 | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
+                | Placement::Waits
+                | Placement::Ended
+                | Placement::Queued
+                | Placement::GivenUp
                 | Placement::Unplaced { .. } => false,
             })
             .map(|(replica, _)| replica.clone())
@@ -148,7 +156,15 @@ impl Node {
             }
             let highest = self.claims_of(&replica).map(|(_, record)| record.claim).max().unwrap_or(0);
             let next = highest.saturating_add(1).min(CLAIM_NUMBER_MAX);
-            let claim = Claim { replica, revision, revision_number: number, number: next, run, restarts: 0 };
+            let claim = Claim {
+                replica,
+                revision,
+                revision_number: number,
+                number: next,
+                run,
+                restarts: 0,
+                failed_runs: 0,
+            };
             let id = self.next_container();
             self.mine.insert(id, Mine { is_new: true, ..Mine::new(id, claim, self.now) });
             self.changed = true;
@@ -333,6 +349,9 @@ impl Node {
             && !self.has(Sabotage::ScaleInIgnored)
         {
             return (Vec::new(), Some(why.to_owned()));
+        }
+        if let Some(why) = self.job_is_over(mine, desired) {
+            return (Vec::new(), Some(why));
         }
         if self.stops_first(mine, desired) {
             return (Vec::new(), Some("stopped first: its next revision is started then".to_owned()));
@@ -582,6 +601,7 @@ impl Node {
         let Some(mine) = self.mine.get(&id) else { return };
         let (replica, revision) = (mine.claim.replica.clone(), mine.claim.revision);
         let stopping = mine.phase == Phase::Stopping;
+        let mine_of_job = mine.claim.run.retries.is_some();
         self.notice(
             "container-failed",
             Some(about(&replica)),
@@ -604,7 +624,9 @@ impl Node {
             self.dirty = true;
             return;
         }
-        self.fail(id, reason, None);
+        // A job that cannot be started has failed like one that ended badly.
+        let is_last = mine_of_job && !self.mine.get(&id).is_some_and(Mine::may_be_tried_again);
+        self.fail(id, reason, is_last.then_some(false));
     }
 
     pub(crate) fn on_exited(&mut self, id: ContainerId, exit: &Exit) {
@@ -628,6 +650,7 @@ impl Node {
             self.dirty = true;
             return;
         }
+        let lost = exit.lost.is_some();
         let end = mine.ends_with(exit).filter(|_| !self.config.sabotage.has(Sabotage::PolicyIgnored));
         self.notice(
             "container-exited",
@@ -635,6 +658,10 @@ impl Node {
             format!("replica {}, {id}: {reason}", replica.ordinal),
         );
         self.fail(id, reason, end);
+        // What was lost with its machine has not had its run.
+        if let Some(mine) = self.mine.get_mut(&id).filter(|_| lost) {
+            mine.claim.failed_runs = mine.claim.failed_runs.saturating_sub(1);
+        }
     }
 
     /// It ended against its will (or for good, where `end` says so): back-off, or done.
@@ -661,11 +688,14 @@ impl Node {
         mine.reason = Some(reason);
         if let Some(well) = end {
             mine.phase = Phase::Done { well };
+            let ended = mine.clone();
+            self.note_end(&ended);
             self.capacity_changed();
         } else {
             let failures = mine.failures;
             mine.failures += 1;
             mine.claim.restarts += 1;
+            mine.claim.failed_runs += u32::from(mine.claim.run.retries.is_some());
             let mut until = self.now + self.backoff(failures);
             if self.has(Sabotage::NoSecondStart) {
                 until = until + Duration::from_secs(100_000_000);
@@ -718,6 +748,7 @@ impl Node {
             self.look_who_counts();
         }
         self.tick_start_failures();
+        self.dirty |= self.is_a_job_overdue();
         self.dirty |= self.is_done_waiting();
         self.dirty |= self.is_drain_overdue() && self.mine.values().any(Mine::may_run);
         if !self.settled {
@@ -750,7 +781,7 @@ impl Node {
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
         let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
         let more = self.next_drain_wake().into_iter().chain(self.next_behind_wake());
-        let more = more.chain(self.next_rollout_wake());
+        let more = more.chain(self.next_rollout_wake()).chain(self.next_job_wake());
         let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(more);
         steps.chain(fetches).chain(failed).chain(waits).min()
     }

@@ -221,6 +221,7 @@ impl Node {
             && desired.revision == mine.claim.revision
             && desired.deployment.incarnation == mine.claim.replica.incarnation
             && desired.failed.is_none()
+            && desired.deployment.job.is_none()
             && desired.number > 1
             && !self.planner.was_complete(&mine.claim.replica, mine.claim.revision);
         if !judged {
@@ -284,6 +285,9 @@ impl Node {
     fn deadline_of(&self, mine: &Mine) -> Option<Time> {
         let desired =
             self.desired.get(&key(&mine.claim.replica)).filter(|it| it.revision == mine.claim.revision)?;
+        if desired.deployment.job.is_some() {
+            return None; // It ends; it is never ready.
+        }
         Some(mine.claimed_at + Duration::from_secs(desired.deployment.update.deadline_s.into()))
     }
 
@@ -302,7 +306,8 @@ impl Node {
     /// Whether this container is to end before its next revision is started.
     pub(crate) fn stops_first(&self, mine: &Mine, desired: &Desired) -> bool {
         // Most deployments let none be missing: their replicas need not be looked for in the plan.
-        desired.deployment.update.unavailable > 0 && self.stops_first_by_plan(mine)
+        let may = desired.deployment.update.unavailable > 0 || desired.deployment.job.is_some();
+        may && self.stops_first_by_plan(mine)
     }
 
     pub(crate) fn stops_first_by_plan(&self, mine: &Mine) -> bool {

@@ -7,8 +7,8 @@ use document::event::Schedule;
 use document::{Documents, EventReader};
 use membership::{Liveness, Membership, Records};
 use model::{
-    ContainerId, Deployment, Digest, EventId, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, Revision,
-    Sabotage, Time,
+    ContainerId, Deployment, Digest, EventId, ImageRecord, JobEnds, JobId, Name, NodeId, NodeRecord,
+    RecordVersion, Revision, Sabotage, Time,
 };
 use planner::{Plan, Planner};
 use rand_chacha::ChaCha8Rng;
@@ -140,6 +140,12 @@ pub struct Node {
     pub(crate) own_ordinal: Option<u32>,
     /// Templates that are wanted and did not come up.
     pub(crate) failed: Vec<model::FailedRevision>,
+    /// What this node says has ended for good of jobs that are wanted.
+    pub(crate) job_records: BTreeMap<JobId, JobEnds>,
+    /// The same, joined with what all others say.
+    pub(crate) ends: BTreeMap<JobId, JobEnds>,
+    /// Since when this node wants the jobs that must be done by some time.
+    pub(crate) job_since: BTreeMap<JobId, Time>,
     /// It was said that no more of them are remembered.
     pub(crate) failures_full: bool,
     /// What is said of this node's own work.
@@ -262,6 +268,9 @@ impl Node {
             own_ordinal: None,
             failed: Vec::new(),
             failures_full: false,
+            job_records: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            job_since: BTreeMap::new(),
             schedule: Schedule::Normal,
             drain_deadline: None,
             parted: BTreeSet::new(),

@@ -31,6 +31,7 @@ impl Node {
                 mine.claim.revision_number = wanted.number;
             }
         }
+        self.jobs_changed(&desired);
         self.desired = desired;
         self.invalid = invalid;
         self.dirty = true;
@@ -59,7 +60,11 @@ impl Node {
             deployments: self
                 .desired
                 .values()
-                .map(|desired| Wanted { deployment: &desired.deployment, revision: desired.revision })
+                .map(|desired| Wanted {
+                    deployment: &desired.deployment,
+                    revision: desired.revision,
+                    ends: desired.deployment.job.and_then(|_| self.ends_of(desired)),
+                })
                 .collect(),
             nodes: members
                 .iter()
@@ -126,7 +131,9 @@ impl Node {
     /// what is more important, or the time for a drain is over.
     pub fn gives_way(&self, container: ContainerId) -> bool {
         self.is_drain_overdue()
-            || self.mine.get(&container).is_some_and(|mine| mine.yields_to.is_some() || mine.stopped_first)
+            || self.mine.get(&container).is_some_and(|mine| {
+                mine.yields_to.is_some() || mine.stopped_first || self.ends_with_its_job(mine)
+            })
     }
 
     /// Whether a container of the deployment may stay on a node: it meets the conditions, and does not

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, Digest, EventId, LabelKey, Mode, Name,
-    NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy, Revision, Unmet, UpdateGroup,
-    label_of,
+    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, DependsGroup, Digest, EventId, JobEnds,
+    JobGroup, LabelKey, Mode, Name, NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy,
+    Revision, Unmet, UpdateGroup, label_of,
 };
 
-use crate::{NodeView, Wanted, holds_capacity};
+use crate::{NodeView, Waits, Wanted, holds_capacity};
 
 /// Names one deployment, and orders them: the canonical order of planning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +71,10 @@ pub(crate) struct Spec {
     pub(crate) placement: PlacementGroup,
     pub(crate) restart: RestartPolicy,
     pub(crate) update: UpdateGroup,
+    pub(crate) depends: DependsGroup,
+    pub(crate) job: Option<JobGroup>,
+    /// What has ended for good, where it is a job.
+    pub(crate) ends: Option<JobEnds>,
 }
 
 impl Spec {
@@ -86,6 +90,9 @@ impl Spec {
             placement: it.placement.clone(),
             restart: it.restart.policy,
             update: it.update,
+            depends: it.depends.clone(),
+            job: it.job,
+            ends: wanted.ends.cloned(),
         }
     }
 
@@ -99,6 +106,9 @@ impl Spec {
             && self.placement == it.placement
             && self.restart == it.restart.policy
             && self.update == it.update
+            && self.depends == it.depends
+            && self.job == it.job
+            && self.ends.as_ref() == wanted.ends
     }
 
     /// The first condition that the node does not meet.
@@ -295,6 +305,8 @@ pub(crate) struct SlotState {
     pub(crate) planned: Vec<u32>,
     /// The last template that all replicas ran and were ready of.
     pub(crate) complete: Option<Revision>,
+    /// What it waits for, and the cycles that it is in.
+    pub(crate) waits: Option<Arc<Waits>>,
 }
 
 /// A replica for which room must be found.
@@ -331,6 +343,7 @@ impl Slots {
             needs: vec![],
             planned: vec![],
             complete: None,
+            waits: None,
         });
         slot
     }

@@ -1,12 +1,13 @@
 //! Where a deployment runs and why, and for every node whether it could take one more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::{Capacity, ContainerId, Name, NodeId, ReplicaId};
 
 use crate::place::score;
 use crate::room::{Minds, Room};
-use crate::{Placement, Planner, Reasons, Refusal, View};
+use crate::{Placement, Planner, Reasons, Refusal, View, Waits};
 
 /// Why a deployment is where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Explanation {
     pub replicas: BTreeMap<ReplicaId, (Placement, Option<Reasons>)>,
     /// For those that wait for room, the containers that make it and have not been stopped yet.
     pub yields: BTreeMap<ReplicaId, Vec<ContainerId>>,
+    /// What it waits for, and the cycles that it is in.
+    pub waits: Option<Arc<Waits>>,
     /// Every node of the view.
     pub nodes: BTreeMap<NodeId, NodeExplained>,
 }
@@ -77,6 +80,10 @@ impl Planner {
                         Placement::Keep { .. }
                         | Placement::KeepOld { .. }
                         | Placement::StopFirst { .. }
+                        | Placement::Waits
+                        | Placement::Ended
+                        | Placement::Queued
+                        | Placement::GivenUp
                         | Placement::Unplaced { .. },
                     )
                     | None => {}
@@ -112,6 +119,7 @@ impl Planner {
             (id, explained)
         });
         let nodes = nodes.collect();
-        Some(Explanation { replicas, yields, nodes })
+        let waits = self.slots.get(*slot).waits.clone();
+        Some(Explanation { replicas, yields, waits, nodes })
     }
 }

@@ -13,7 +13,8 @@
 //! - an update changes no more replicas at a time than it says, by ordinal, and stops none first while as
 //!   many as it lets be missing are;
 //! - every replica that has no place has a reason for every node it might have (in mode `global`, one);
-//! - only what is of a strictly lower priority yields its room.
+//! - only what is of a strictly lower priority yields its room;
+//! - what a deployment depends on holds up its starts, and stops nothing.
 //!
 //! Absent on purpose: time (waiting, grace and back-off belong to `node`), stopping (a container that
 //! the plan does not name may go, by the rule of [`rank`]), leases of `exclusive` deployments, and
@@ -25,7 +26,9 @@
 #![deny(clippy::float_arithmetic)]
 
 mod cache;
+mod depends;
 mod explain;
+mod jobs;
 mod place;
 mod plan;
 mod planner;
@@ -35,6 +38,7 @@ mod room;
 mod stance;
 mod view;
 
+pub use depends::{Dependency, Progress, Waits};
 pub use explain::{Explanation, Fit, NodeExplained, explain};
 pub use plan::{Placement, Plan, Reasons, Refusal};
 pub use planner::{Planner, plan};

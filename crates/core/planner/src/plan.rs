@@ -7,6 +7,8 @@ use std::sync::Arc;
 use model::limits::CONTAINERS_PER_NODE_MAX;
 use model::{Affinity, ContainerId, HOST, LabelKey, Name, NodeId, ReplicaId, Requirement};
 
+use crate::Waits;
+
 /// Why each node was refused; shared by the replicas that it is the same for.
 pub type Reasons = Arc<BTreeMap<NodeId, Refusal>>;
 
@@ -21,6 +23,8 @@ pub struct Plan {
     /// Containers that make room for a replica of a higher priority, and for which: their node is to stop
     /// them. They are wanted as before, so that their replicas are placed again where there is room.
     pub yields: BTreeMap<ContainerId, ReplicaId>,
+    /// Deployments, by namespace and name, that wait for others or are in a cycle of such.
+    pub waits: BTreeMap<(Name, Name), Arc<Waits>>,
 }
 
 /// What one replica should do.
@@ -67,6 +71,15 @@ pub enum Placement {
         /// Where.
         node: NodeId,
     },
+    /// It runs nowhere, and is not started before what its deployment depends on is as far as it asks: see
+    /// [`Plan::waits`].
+    Waits,
+    /// Of a job: it ended well on a node that is not there any more, or whose container is gone.
+    Ended,
+    /// Of a job: as many run as may at a time.
+    Queued,
+    /// Of a job that has failed or whose time is over: it is not started any more.
+    GivenUp,
     /// It runs nowhere, and no node can take it.
     Unplaced {
         /// Every node of the view, with its reason.
@@ -91,7 +104,7 @@ impl Placement {
             | Self::Awaits { node: it }
             | Self::Start { node: it } => *it == node,
             Self::Replace { old: (old, _), new } => *old == node || *new == node,
-            Self::Unplaced { .. } => false,
+            Self::Waits | Self::Ended | Self::Queued | Self::GivenUp | Self::Unplaced { .. } => false,
         }
     }
 }

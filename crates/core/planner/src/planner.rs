@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::{ContainerId, Mode, NodeId, Priority, ReplicaId, Revision, Sabotage, Sabotages};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
+use crate::depends::Edge;
 use crate::place::Placing;
 use crate::room::{Minds, Room};
 use crate::stance::{Stance, is_complete, stances};
@@ -40,6 +41,10 @@ pub struct Planner {
     pub(crate) wanted: BTreeMap<Arc<Key>, Slot>,
     /// Of them, those of mode `global`: each node that comes or goes matters to them.
     globals: BTreeSet<Slot>,
+    /// Of them, those that wait for others, and for which.
+    pub(crate) relations: BTreeMap<Slot, Vec<Edge>>,
+    /// Of all, those of which the plan says that they wait or are in a cycle.
+    pub(crate) waiting: BTreeSet<Slot>,
     /// Of them, those with replicas that need room, in the order in which they are given some.
     hungry: BTreeMap<Turn, Slot>,
     pub(crate) rules: u16,
@@ -63,6 +68,7 @@ impl Planner {
         let mut touched = BTreeSet::new();
         self.take_deployments(view, &mut touched);
         self.take_nodes(view, &mut touched);
+        self.look_at_dependencies(&mut touched);
         for slot in touched {
             self.think_through(slot);
         }
@@ -123,6 +129,7 @@ impl Planner {
             }
         }
         gone.extend(before.map(|(_, slot)| *slot));
+        let any_change = !(gone.is_empty() && changed.is_empty() && added.is_empty());
         for slot in gone {
             let state = self.slots.get_mut(slot);
             let priority = state.spec.take().map(|spec| spec.placement.priority);
@@ -147,6 +154,9 @@ impl Planner {
                 Mode::Replicated => self.globals.remove(&slot),
             };
             touched.insert(slot);
+        }
+        if any_change {
+            self.relate();
         }
     }
 

@@ -102,6 +102,8 @@ fn plot(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> Option<Plot> 
         let counts = priority < spec.placement.priority
             // Without its company it could not come, and its company would be back.
             && !spec.placement.near.iter().any(|it| it.deployment == *name)
+            // Without what it depends on it would not be started, and that would be back.
+            && !spec.depends.on.contains_key(name)
             && holds_capacity(claim.state)
             && !place.spent.contains(&claim.container);
         counts.then_some((priority, *claim))

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{ContainerState, Mode, NodeId, RestartPolicy, Strategy};
 
 use crate::cache::{Claim, Need, Node, SlotState, Spec};
-use crate::{Placement, Rank, is_claim};
+use crate::jobs::take_job_turns;
+use crate::{Placement, Rank, Waits, is_claim};
 
 /// How one replica stands.
 #[derive(Debug)]
@@ -39,10 +40,12 @@ pub const fn is_done(state: ContainerState, policy: RestartPolicy) -> bool {
 
 /// The claims of one replica on nodes that are alive, boiled down.
 #[derive(Debug, Default)]
-struct Held {
+pub(crate) struct Held {
     /// The best that fits: of the wanted revision, on a node where it may stay; or one that is
     /// done.
-    fitting: Option<Rank>,
+    pub(crate) fitting: Option<Rank>,
+    /// Whether any, of whatever revision, runs or will.
+    pub(crate) live: bool,
     /// Whether any that fits is ready or done.
     ready: bool,
     /// Whether any that fits is proven as a canary.
@@ -50,9 +53,9 @@ struct Held {
     /// Whether any, of whatever revision, is well or done.
     well: bool,
     /// The best of the others that run.
-    old: Option<Rank>,
+    pub(crate) old: Option<Rank>,
     /// Whether any of those is of the wanted revision: it is only to run elsewhere.
-    moves: bool,
+    pub(crate) moves: bool,
 }
 
 impl Held {
@@ -62,6 +65,7 @@ impl Held {
         if !node.alive || !(is_claim(claim.state) || done) {
             return;
         }
+        self.live |= !done;
         let fits = done || wanted && spec.may_stay(node);
         let rank = Rank { fits, claim: claim.number, node: id, container: claim.container };
         let best = if fits { &mut self.fitting } else { &mut self.old };
@@ -88,10 +92,12 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                     held.add(spec, *id, node, claim);
                 }
             }
-            take_turns(
-                spec,
-                &(0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect::<Vec<_>>(),
-            )
+            let all: Vec<_> =
+                (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect();
+            match &spec.job {
+                Some(job) => take_job_turns(spec, job, slot.waits.as_deref(), &all),
+                None => take_turns(spec, slot.waits.as_deref(), &all),
+            }
         }
         Mode::Global => {
             let of_node = |(ordinal, id): (u32, NodeId)| {
@@ -102,7 +108,11 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                 }
                 (ordinal, Some(id), held)
             };
-            take_turns(spec, &of_each_node(spec, nodes).into_iter().map(of_node).collect::<Vec<_>>())
+            take_turns(
+                spec,
+                slot.waits.as_deref(),
+                &of_each_node(spec, nodes).into_iter().map(of_node).collect::<Vec<_>>(),
+            )
         }
     }
 }
@@ -132,13 +142,16 @@ pub(crate) fn is_complete(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId
 /// lower ones are not ready. A replica with a turn is started anew beside the old one while fewer than
 /// `surge` are; else its old one is stopped first, while fewer than `unavailable` are without any that is
 /// well. A replica that runs nowhere is started whosever turn it is. Canaries are the lowest ordinals: the
-/// others have no turn before those are through.
-fn take_turns(spec: &Spec, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Stance)> {
+/// others have no turn before those are through. What is waited for holds up starts, and where it is to be
+/// completed also updates.
+fn take_turns(spec: &Spec, waits: Option<&Waits>, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Stance)> {
     let update = &spec.update;
+    let waits_to_start = waits.is_some_and(Waits::holds_starts);
+    let paused = update.paused || waits.is_some_and(Waits::holds_updates);
     let blue_green = update.strategy == Strategy::BlueGreen;
     let everything = u32::try_from(all.len()).unwrap_or(u32::MAX);
     let surge = if blue_green { everything } else { update.surge };
-    let mut turns = if update.paused { 0 } else { surge.saturating_add(update.unavailable) };
+    let mut turns = if paused { 0 } else { surge.saturating_add(update.unavailable) };
     let doubled = all.iter().filter(|(.., held)| held.fitting.is_some() && held.old.is_some());
     let mut surge = surge.saturating_sub(u32::try_from(doubled.count()).unwrap_or(u32::MAX));
     let unwell = all.iter().filter(|(.., held)| !held.well).count();
@@ -146,7 +159,7 @@ fn take_turns(spec: &Spec, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Sta
     let canaries = update.canary.filter(|canary| canary.promoted != Some(spec.revision));
     let mut through = true;
     // What is only to run elsewhere does not wait for the update.
-    let mut moves = u32::from(update.paused || canaries.is_some());
+    let mut moves = u32::from(paused || canaries.is_some());
     let mut stances = Vec::with_capacity(all.len());
     for (place, (ordinal, only, held)) in (0..).zip(all) {
         if let Some(canary) = &canaries {
@@ -182,6 +195,7 @@ fn take_turns(spec: &Spec, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Sta
                 (None, Some(old)) => {
                     Stance::Settled(Placement::KeepOld { node: old.node, container: old.container })
                 }
+                (None, None) if waits_to_start => Stance::Settled(Placement::Waits),
                 (None, None) => Stance::Needs(need(None)),
             },
         ));
@@ -201,7 +215,7 @@ fn take_turns(spec: &Spec, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Sta
 
 /// In mode `global`: who runs one, by ordinal. A node that is down runs none meanwhile, and nobody
 /// runs one in its place; one that drains is to run none.
-fn of_each_node(spec: &Spec, nodes: &BTreeMap<NodeId, Node>) -> BTreeMap<u32, NodeId> {
+pub(crate) fn of_each_node(spec: &Spec, nodes: &BTreeMap<NodeId, Node>) -> BTreeMap<u32, NodeId> {
     let wanted = nodes.iter().filter(|(_, node)| spec.count > 0 && node.alive && spec.may_stay(node));
     wanted.map(|(id, node)| (node.ordinal, *id)).collect()
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Capacity, ContainerRecord, Declined, Deployment, ImageRecord, LabelKey, Name, NodeId, RecordVersion,
-    Revision,
+    Capacity, ContainerRecord, Declined, Deployment, ImageRecord, JobEnds, LabelKey, Name, NodeId,
+    RecordVersion, Revision,
 };
 
 /// One deployment that should run.
@@ -14,6 +14,8 @@ pub struct Wanted<'a> {
     pub deployment: &'a Deployment,
     /// The hash of its template, `deployment.revision()`; handed in since it costs a SHA-256.
     pub revision: Revision,
+    /// What has ended for good of it, where it is a job.
+    pub ends: Option<&'a JobEnds>,
 }
 
 /// One member of the roster, as it is seen from here.

@@ -55,6 +55,7 @@ fn record() -> NodeRecord {
             reason: "memory: 1Mi free".into(),
         }],
         failed: Vec::new(),
+        jobs: Vec::new(),
         images: vec![ImageRecord {
             reference: "web:1".into(),
             digest: Digest::from_bytes([7; 32]),

@@ -149,7 +149,7 @@ pub struct DeploymentRow {
     pub revision_hash: Option<String>,
     /// Wanted replicas.
     pub replicas: u32,
-    /// Replicas that run the wanted revision and are healthy.
+    /// Replicas that run the wanted revision and are healthy; of a job, those that ended well.
     pub ready: u32,
     /// Containers that hold some replica of it, of any revision.
     pub running: u32,
@@ -165,6 +165,63 @@ pub struct DeploymentRow {
     pub failed: Option<UpdateFailed>,
     /// Nothing changes until a person says so: the update is paused.
     pub paused: bool,
+    /// What it waits for before more of it is started, a line for each.
+    #[serde(default)]
+    pub waits: Vec<String>,
+    /// Cycles of deployments that wait for one another, and so do not: `a -> b -> a`.
+    #[serde(default)]
+    pub cycles: Vec<String>,
+    /// How far it is, where it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobRow>,
+}
+
+/// How a job stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobRow {
+    /// Runs that must end well.
+    pub completions: u32,
+    /// So many run at a time, on each island of a split.
+    pub parallelism: u32,
+    /// So often each run is done again after it failed.
+    pub retries: u32,
+    /// Seconds that the whole has, by the clock of each node.
+    pub deadline_s: Option<u32>,
+    /// Runs that ended well.
+    pub succeeded: u32,
+    /// Containers that run, or will.
+    pub running: u32,
+    /// What it comes to.
+    pub state: JobState,
+    /// Runs that failed for good; the first few.
+    pub failures: Vec<JobFailure>,
+    /// Whether it has failed since its time was over.
+    pub overdue: bool,
+}
+
+/// What a job comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Nothing of it has run yet.
+    Waiting,
+    /// Some of it runs, or has run.
+    Running,
+    /// All runs ended well.
+    Completed,
+    /// A run failed for good, or its time is over: nothing more of it is started.
+    Failed,
+}
+
+/// A run of a job that failed for good.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JobFailure {
+    /// Which.
+    pub ordinal: u32,
+    /// Node name.
+    pub node: String,
+    /// How it ended the last time, with its exit code.
+    pub reason: String,
 }
 
 /// A template that did not come up.

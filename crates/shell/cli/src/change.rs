@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use api::shapes::{Applied, Authoring, DeploymentRow, NodeRow, PsRow, PsState, UpdateFailed, Waited};
+use api::shapes::{
+    Applied, Authoring, DeploymentRow, JobRow, JobState, NodeRow, PsRow, PsState, UpdateFailed, Waited,
+};
 use api::{Client, path, routes};
 use document::event::{Create, Delete, Edit, Set, Verb};
-use model::{DocId, EventId, Group, Name, UpdateGroup};
+use model::{DependsGroup, DocId, EventId, Group, Name, UpdateGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, Wait};
 use crate::author::{Work, authoring, carry_out};
+use crate::cycles::refuse_cycles;
 use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::fields::{self, Groups};
+use crate::jobs::job_failed;
 use crate::keys;
 use crate::near::nearest;
 use crate::out::short;
@@ -49,6 +53,20 @@ fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
     wanted
 }
 
+/// The same of what it waits for, and of being a job.
+fn with_dependencies(row: &DeploymentRow, mut wanted: Groups) -> Groups {
+    let job = Group::Job.as_str();
+    if row.groups.contains_key(job) && !wanted.contains_key(job) {
+        wanted.insert(job.to_owned(), "null".to_owned());
+    }
+    let group = Group::DependsOn.as_str();
+    if row.groups.contains_key(group) && !wanted.contains_key(group) {
+        let none = serde_json::to_string(&DependsGroup::default()).expect("a group is plain data");
+        wanted.insert(group.to_owned(), none);
+    }
+    wanted
+}
+
 /// What is to be done to one deployment.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
@@ -70,7 +88,7 @@ impl Step {
             let edit = Edit::Create(Create { name: target.name.clone(), groups: wanted.clone() });
             return Ok(Some(Self { target, before: Groups::new(), after: Some(wanted), edit }));
         };
-        Self::set(target, row, &with_update(row, wanted))
+        Self::set(target, row, &with_dependencies(row, with_update(row, wanted)))
     }
 
     /// Whether running containers are replaced for it.
@@ -252,6 +270,7 @@ pub(crate) async fn carry(
 ) -> Result<(), CliError> {
     let out = &context.out;
     prepared.retain(|one| !one.steps.is_empty());
+    refuse_cycles(&prepared)?;
     let rows: Vec<_> = prepared.iter().flat_map(|one| one.steps.iter().map(Step::row)).collect();
     if rows.is_empty() {
         out.say("nothing to change")?;
@@ -393,6 +412,7 @@ enum Standing {
     Invalid(String),
     Failed(UpdateFailed),
     Unplaced(Vec<String>),
+    JobFailed(JobRow),
 }
 
 /// How many replicas must be ready before a change is all that it will be by itself: fewer than all while it
@@ -477,8 +497,13 @@ fn standing(step: &Step, row: Option<&DeploymentRow>, containers: Option<&[PsRow
     if let Some(failed) = row.failed.as_ref().filter(|_| step.changes_template()) {
         return Standing::Failed(failed.clone());
     }
+    match &row.job {
+        Some(job) if job.state == JobState::Completed => return Standing::Done,
+        Some(job) if job.state == JobState::Failed => return Standing::JobFailed(job.clone()),
+        _ => {}
+    }
     if row.unplaced.is_empty() {
-        if has_come_about(row) {
+        if row.job.is_none() && has_come_about(row) {
             return Standing::Done;
         }
         return Standing::Going { ready: row.ready, replicas: row.replicas };
@@ -620,6 +645,7 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                         .hint("what runs is kept; `skerry conflicts` shows who changed what"),
                     ));
                 }
+                Standing::JobFailed(job) => return Ok(Some(job_failed(&step.target, &job))),
                 Standing::Failed(failed) => return Ok(Some(rolled_back(step, &failed))),
                 Standing::Unplaced(lines) => {
                     let ready = row.map_or(0, |row| row.ready);
@@ -636,7 +662,11 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
                     let words = match (&step.after, row) {
                         (None, _) => format!("{}: {ready} still running", step.target),
                         (Some(_), None) => continue,
-                        (Some(_), Some(_)) => format!("{}: {ready} of {replicas} ready", step.target),
+                        (Some(_), Some(row)) => {
+                            let waits = row.waits.iter().map(|it| format!(", {it}")).collect::<String>();
+                            let word = if row.job.is_some() { "done" } else { "ready" };
+                            format!("{}: {ready} of {replicas} {word}{waits}", step.target)
+                        }
                     };
                     if told.get(&n) != Some(&words) {
                         context.out.say(&words)?;
@@ -647,7 +677,9 @@ async fn converge(context: &Context, client: &Client, steps: &[Step]) -> Result<
             // One that is deleted need not come up any more.
             let wanted = containers.as_deref().filter(|_| step.after.is_some()).zip(row);
             // A template that has one before it goes back to that by itself, which is then told.
-            let wanted = wanted.filter(|(_, row)| !(step.changes_template() && row.revision > 1));
+            // A job is tried as often as it says, and then it has failed.
+            let wanted =
+                wanted.filter(|(_, row)| row.job.is_none() && !(step.changes_template() && row.revision > 1));
             if let Some(error) = wanted.and_then(|(rows, row)| failing(step, row.revision, rows)) {
                 return Ok(Some(error));
             }
@@ -718,6 +750,9 @@ mod tests {
             unplaced: vec![],
             failed: None,
             paused: false,
+            waits: vec![],
+            cycles: vec![],
+            job: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use api::shapes::{DeploymentRow, NodeRow, NodeState};
 use api::{Client, routes};
-use model::{Group, HOST, PlacementGroup};
+use model::{Condition, DependsGroup, Group, HOST, Name, PlacementGroup, RestartGroup, RestartPolicy};
 
 use crate::change::{NEAR_LETTERS, Prepared, Step};
 use crate::error::CliError;
@@ -25,6 +25,41 @@ fn placement(step: &Step) -> Option<PlacementGroup> {
         return None;
     }
     serde_json::from_str(after).ok()
+}
+
+/// What is to come first, where a step changes that.
+fn depends(step: &Step) -> Option<DependsGroup> {
+    let group = Group::DependsOn.as_str();
+    let after = step.after.as_ref()?.get(group)?;
+    if step.before.get(group) == Some(after) {
+        return None;
+    }
+    serde_json::from_str(after).ok()
+}
+
+/// How something that is waited for is restarted, after the steps.
+fn restart(one: &Prepared, name: &Name) -> Option<RestartPolicy> {
+    let step = one.steps.iter().find(|step| step.target.name == *name).and_then(|step| step.after.as_ref());
+    let row = one.authoring.deployments.iter().find(|row| row.name == name.as_str());
+    let json = step.or(row.map(|row| &row.groups))?.get(Group::Restart.as_str())?;
+    serde_json::from_str::<RestartGroup>(json).ok().map(|it| it.policy)
+}
+
+/// What is waited for, and may never be so far.
+fn of_dependencies(one: &Prepared, step: &Step, names: &BTreeSet<&str>) -> Vec<String> {
+    let of = &step.target;
+    let mut doubts = Vec::new();
+    for (name, condition) in depends(step).unwrap_or_default().on {
+        if !names.contains(name.as_str()) {
+            let perhaps = perhaps(name.as_str(), names.iter().copied());
+            doubts.push(format!("{of}: waits for `{name}`, and there is no such deployment{perhaps}"));
+        } else if condition == Condition::Completed && restart(one, &name) == Some(RestartPolicy::Always) {
+            doubts.push(format!(
+                "{of}: waits for `{name}` to be completed, which never is: it is restarted always"
+            ));
+        }
+    }
+    doubts
 }
 
 fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<String> {
@@ -51,10 +86,13 @@ fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<Strin
 
 /// A line for each thing that is asked for and not there.
 pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec<String>, CliError> {
-    if !prepared.iter().flat_map(|one| &one.steps).any(|step| placement(step).is_some()) {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<NodeRow> = client.get(routes::NODES).await?;
+    let mut steps = prepared.iter().flat_map(|one| &one.steps);
+    // Most changes ask nothing of nodes.
+    let rows: Vec<NodeRow> = if steps.any(|step| placement(step).is_some()) {
+        client.get(routes::NODES).await?
+    } else {
+        Vec::new()
+    };
     // Of a node that was not heard from yet no labels are known.
     let nodes: Vec<&NodeRow> = rows.iter().filter(|row| row.state != NodeState::Removed).collect();
     let mut lines = Vec::new();
@@ -63,6 +101,7 @@ pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec
         let names: BTreeSet<&str> =
             there.chain(one.steps.iter().map(|step| step.target.name.as_str())).collect();
         lines.extend(one.steps.iter().flat_map(|step| of_step(step, &nodes, &names)));
+        lines.extend(one.steps.iter().flat_map(|step| of_dependencies(one, step, &names)));
     }
     Ok(lines)
 }

@@ -20,6 +20,8 @@ pub enum Exit {
     CannotBePlaced,
     /// It was taken back by itself.
     RolledBack,
+    /// A job ran and failed for good, or was not done in its time.
+    JobFailed,
     /// The desired state changed since the plan; nothing was done.
     Changed,
     /// No peer answered; nothing was done.
@@ -44,6 +46,7 @@ impl Exit {
             Self::Changed => 6,
             Self::NoPeer => 7,
             Self::Removed => 8,
+            Self::JobFailed => 9,
             // As shells have it: 128 and the number of SIGINT.
             Self::Interrupted => 130,
             Self::Passed(code) => code,

@@ -174,3 +174,100 @@ fn one_on_each_node_is_not_scaled_to_two() {
     assert!(refused.stderr.contains("agent runs one on each node, it cannot be scaled to 2"), "{refused:?}");
     assert_eq!(peer.run(&["scale", "agent=0"]).code, 0);
 }
+
+#[test]
+fn what_would_wait_for_itself_is_refused_by_name_and_what_is_not_there_is_doubted() {
+    let peer = Peer::new(|state| {
+        state.images = vec![image("web:1", "ab")];
+        let mut b = deployment("b", 1);
+        b.groups.insert("depends-on".into(), r#"{"on":{"c":"healthy"}}"#.into());
+        let mut c = deployment("c", 1);
+        c.groups.insert("depends-on".into(), r#"{"on":{"a":"healthy"}}"#.into());
+        state.deployments = vec![b, c];
+    });
+    let file = |text: &str| peer.file("app.yaml", text).to_str().unwrap().to_owned();
+    let of_itself = file("deployments: [{name: a, image: \"web:1\", depends-on: [a]}]\n");
+    let told = peer.run(&["validate", "-f", &of_itself]);
+    assert!(told.code != 0 && told.stderr.contains("`a` waits for itself: a -> a"), "{told:?}");
+    let of_two = "deployments:\n  - {name: x, image: \"web:1\", depends-on: y}\n  - {name: y, image: \"web:1\", depends-on: {x: started}}\n";
+    let told = peer.run(&["validate", "-f", &file(of_two)]);
+    assert!(
+        told.code != 0 && told.stderr.contains("2:12: depends-on: `x` waits for itself: x -> y -> x"),
+        "{told:?}"
+    );
+    let by_others = file("deployments: [{name: a, image: \"web:1\", depends-on: [b]}]\n");
+    for command in [vec!["plan"], vec!["apply", "-y"]] {
+        let told = peer.run(&[command, vec!["-f", &by_others]].concat());
+        assert!(
+            told.code == 1 && told.stderr.contains("error: a would wait for itself: a -> b -> c -> a"),
+            "{told:?}"
+        );
+    }
+    let doubtful =
+        file("deployments: [{name: web, image: \"web:1\", depends-on: {bb: started, c: completed}}]\n");
+    let told = peer.run(&["plan", "-f", &doubtful]);
+    assert_eq!(told.code, 0, "{told:?}");
+    for line in [
+        "warning: web: waits for `bb`, and there is no such deployment; is `b` meant?\n",
+        "warning: web: waits for `c` to be completed, which never is: it is restarted always\n",
+    ] {
+        assert!(told.stderr.contains(line), "{line}: {}", told.stderr);
+    }
+}
+
+#[test]
+fn a_manifest_without_dependencies_takes_back_those_that_are_there() {
+    let peer = Peer::new(|state| {
+        state.images = vec![image("web:1", "ab")];
+        let mut web = deployment("web", 1);
+        web.groups.insert("depends-on".into(), r#"{"on":{"db":"healthy"}}"#.into());
+        state.deployments = vec![web];
+    });
+    let file = peer.file("app.yaml", "deployments: [{name: web, image: \"web:1\"}]\n");
+    let told = peer.run(&["plan", "-f", file.to_str().unwrap()]);
+    assert!(told.stdout.contains("depends-on.db: healthy (removed)"), "{told:?}");
+}
+
+#[test]
+fn apply_waits_for_a_job_and_ends_with_9_where_it_has_failed() {
+    use api::shapes::{JobFailure, JobRow, JobState};
+    let job = |state: JobState, succeeded: u32| {
+        let failure = JobFailure { ordinal: 2, node: "n2".into(), reason: "exited with code 7".into() };
+        JobRow {
+            completions: 3,
+            parallelism: 1,
+            retries: 3,
+            deadline_s: None,
+            succeeded,
+            running: 0,
+            state,
+            failures: if state == JobState::Failed { vec![failure] } else { vec![] },
+            overdue: false,
+        }
+    };
+    for (state, succeeded, code, told) in [
+        (JobState::Completed, 3, 0, "done in"),
+        (
+            JobState::Failed,
+            2,
+            9,
+            "error: job batch has failed: 2 of 3 runs are done\n  batch.2 on n2: exited with code 7\n",
+        ),
+        (JobState::Running, 1, 3, "of 3 done\nerror: batch did not come about within 1.5 s\n"),
+    ] {
+        let peer = Peer::new(|state_of| {
+            state_of.images = vec![image("web:1", "ab")];
+            let mut batch = deployment("batch", 3);
+            batch.ready = succeeded;
+            batch.running = 0;
+            batch.groups.insert("job".into(), r#"{"parallelism":2}"#.into());
+            batch.job = Some(job(state, succeeded));
+            state_of.deployments = vec![batch];
+        });
+        let text = "deployments: [{name: batch, image: \"web:1\", job: {completions: 3}}]\n";
+        let file = peer.file("app.yaml", text);
+        let ended = peer.run(&["apply", "-y", "-f", file.to_str().unwrap(), "--timeout", "1500ms"]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.stderr.contains(told), "{ended:?}");
+    }
+}

@@ -19,6 +19,7 @@ mod config;
 mod containers;
 mod daemon;
 mod images;
+mod jobs;
 mod joining;
 mod logs;
 mod mind;

@@ -14,6 +14,8 @@ use model::{Capacity, ContainerRecord, ContainerState, DocId, Mode, Name, NodeId
 use node::{Desired, Node};
 use planner::Placement;
 
+use crate::jobs;
+
 fn amounts(capacity: Capacity) -> Amounts {
     Amounts { cpu_m: capacity.cpu_m, memory_b: capacity.memory_b, pids: capacity.pids }
 }
@@ -181,6 +183,10 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
                 format!("to be started on {}", node.name_of(on))
             }
             Placement::Replace { new, .. } => format!("to be started on {}", node.name_of(new)),
+            Placement::Waits => waits(node, &replica.namespace, &replica.deployment).join("; "),
+            Placement::Ended => ENDED.to_owned(),
+            Placement::Queued => queued(desired),
+            Placement::GivenUp => desired.map(|it| jobs::given_up(node, it)).unwrap_or_default(),
             Placement::Awaits { node: on, .. } => {
                 format!("to be started on {}, once others of lower priority have made way", node.name_of(on))
             }
@@ -191,7 +197,11 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
             ordinal: replica.ordinal,
             revision: desired.map_or(0, |desired| desired.number),
             node: None,
-            state: PsState::Pending,
+            state: match placement {
+                Placement::Ended => PsState::Exited,
+                Placement::GivenUp => PsState::Failed,
+                _ => PsState::Pending,
+            },
             healthy: None,
             container: None,
             pid: None,
@@ -210,6 +220,27 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
         ))
     });
     rows
+}
+
+/// What is said of a run whose container is out of sight.
+const ENDED: &str = "it has ended well, on a node that is away or gone";
+
+fn queued(desired: Option<&Desired>) -> String {
+    let at_a_time = desired.and_then(|it| it.deployment.job).map_or(0, |job| job.parallelism);
+    format!("waits for its turn: {at_a_time} at a time")
+}
+
+/// What a deployment waits for before more of it is started, a line for each.
+fn waits(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
+    let waits = node.plan().waits.get(&(namespace.clone(), name.clone()));
+    waits.iter().flat_map(|it| &it.unmet).map(ToString::to_string).collect()
+}
+
+/// The cycles that a deployment is in.
+fn cycles(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
+    let waits = node.plan().waits.get(&(namespace.clone(), name.clone()));
+    let words = |cycle: &Vec<Name>| cycle.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> ");
+    waits.iter().flat_map(|it| &it.cycles).map(words).collect()
 }
 
 /// Deployments, of one namespace or of all.
@@ -246,6 +277,7 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 })
                 .map(|it| it.replica.ordinal)
                 .collect();
+            let job = desired.and_then(|desired| jobs::row(node, desired, &containers));
             let unplaced = node.plan().placements.iter().filter_map(|(replica, placement)| {
                 let reasons = match placement {
                     Placement::Unplaced { reasons } => Some(reasons),
@@ -266,7 +298,9 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 revision: node.documents().revision_number(&view.namespace, &view.name, view.incarnation),
                 revision_hash: desired.map(|desired| desired.revision.to_string()),
                 replicas,
-                ready: u32::try_from(ready.len()).unwrap_or(u32::MAX),
+                ready: job
+                    .as_ref()
+                    .map_or(u32::try_from(ready.len()).unwrap_or(u32::MAX), |job| job.succeeded),
                 running: u32::try_from(
                     containers.iter().filter(|it| it.state == ContainerState::Running).count(),
                 )
@@ -277,6 +311,9 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 unplaced: unplaced.collect(),
                 failed: desired.and_then(|desired| update_failed(node, desired)),
                 paused: desired.is_some_and(|desired| desired.deployment.update.paused),
+                waits: waits(node, &view.namespace, &view.name),
+                cycles: cycles(node, &view.namespace, &view.name),
+                job,
             }
         })
         .collect()
@@ -486,7 +523,9 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 (Some(*on), "is stopped there first, and then started in its new revision".to_owned())
             }
             Placement::KeepOld { node: on, .. } => {
-                (Some(*on), "runs an older revision there and waits for its turn".to_owned())
+                let waits = waits(node, namespace, name).join("; ");
+                let turn = if waits.is_empty() { "waits for its turn".to_owned() } else { waits };
+                (Some(*on), format!("runs an older revision there and {turn}"))
             }
             Placement::Replace { old: (on, _), new } => {
                 (Some(*on), format!("is being replaced by one on {}", node.name_of(new)))
@@ -498,8 +537,18 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 let count = explanation.yields.get(replica).map_or(0, Vec::len);
                 (Some(*on), format!("waits there for room: {count} of lower priority make way for it"))
             }
+            Placement::Ended => (None, ENDED.to_owned()),
+            Placement::Queued => (None, queued(node.desired().get(&(namespace.clone(), name.clone())))),
+            Placement::GivenUp => {
+                let desired = node.desired().get(&(namespace.clone(), name.clone()));
+                (None, desired.map(|it| jobs::given_up(node, it)).unwrap_or_default())
+            }
+            Placement::Waits => (None, waits(node, namespace, name).join("; ")),
             Placement::Unplaced { .. } => (None, "no node can take it".to_owned()),
         };
+        let why = cycles(node, namespace, name).iter().fold(why, |why, cycle| {
+            format!("{why}; it would wait for itself, so none of these waits for the next: {cycle}")
+        });
         ExplainReplica { ordinal: replica.ordinal, node: on.map(|id| node.name_of(&id)), why }
     });
     Explain {

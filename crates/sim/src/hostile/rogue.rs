@@ -268,6 +268,7 @@ impl Cluster {
             containers,
             declined: Vec::new(),
             failed: Vec::new(),
+            jobs: Vec::new(),
             images: Vec::new(),
             heads: BTreeMap::from([(self.some_doc(), self.some_ids())]),
             event_version: u16::MAX,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use membership::Liveness;
-use model::{ContainerId, ContainerState, EventId, Name, Revision};
+use model::{ContainerId, ContainerState, EventId, JobEnds, Name, Revision};
 use node::{CommandId, Node, Outcome};
 use planner::Placement;
 
@@ -50,6 +50,14 @@ pub enum Condition {
     Forgotten(Name, Vec<usize>),
     /// Each of those peers finds no room for so many replicas of it.
     Unplaced(Name, usize, Vec<usize>),
+    /// To each of those peers, so many replicas of it wait for what it depends on.
+    Waits(Name, usize, Vec<usize>),
+    /// To each of those peers, it is in a cycle of deployments that wait for one another.
+    Cycle(Name, Vec<usize>),
+    /// To each of those peers, so many runs of that job have ended well.
+    Done(Name, usize, Vec<usize>),
+    /// To each of those peers, that job has failed.
+    GivenUp(Name, Vec<usize>),
     /// Every event that was ever acknowledged is in the documents of those peers.
     AckedKept(Vec<usize>),
     /// The last change was accepted, and is on at least so many disks; and was known before, or not.
@@ -119,6 +127,12 @@ fn wants(cluster: &Cluster, host: usize, of: &Name) -> Option<Vec<(EventId, Revi
     let of_it = desired.iter().filter(|((_, name), _)| name == of);
     let all = of_it.map(|(_, it)| (it.deployment.incarnation, it.revision, it.deployment.replicas.count));
     Some(all.collect())
+}
+
+/// What a peer knows to have ended of a job, and how many runs are asked.
+fn ends<'a>(node: &'a Node, of: &'a Name) -> impl Iterator<Item = (u32, &'a JobEnds)> {
+    let jobs = node.desired().iter().filter(move |((_, name), _)| name == of);
+    jobs.filter_map(|(_, it)| Some((it.deployment.replicas.count, node.ends_of(it)?)))
 }
 
 /// A condition that is looked at again and again, and remembers its last answer while that must be
@@ -230,6 +244,29 @@ impl Condition {
                     unplaced.count() == *count
                 })
             }),
+            Self::Waits(of, count, on) => on.iter().all(|host| {
+                cluster.node(*host).is_some_and(|node| {
+                    let all = node.plan().placements.iter();
+                    let waits = all.filter(|(replica, placement)| {
+                        replica.deployment == *of && **placement == Placement::Waits
+                    });
+                    waits.count() == *count
+                })
+            }),
+            Self::Cycle(of, on) => on.iter().all(|host| {
+                cluster.node(*host).is_some_and(|node| {
+                    let waits = node.plan().waits.iter();
+                    waits.filter(|((_, name), _)| name == of).any(|(_, it)| !it.cycles.is_empty())
+                })
+            }),
+            Self::Done(of, count, on) => on.iter().all(|host| {
+                let mut all = cluster.node(*host).into_iter().flat_map(|node| ends(node, of));
+                all.any(|(completions, ends)| ends.done_of(completions) as usize == *count)
+            }),
+            Self::GivenUp(of, on) => on.iter().all(|host| {
+                let mut all = cluster.node(*host).into_iter().flat_map(|node| ends(node, of));
+                all.any(|(completions, ends)| ends.has_failed(completions))
+            }),
             Self::AckedKept(on) => on.iter().all(|host| {
                 cluster.node(*host).is_some_and(|node| {
                     cluster.acked().iter().all(|acked| node.documents().contains(acked.event))
@@ -312,6 +349,16 @@ impl fmt::Display for Condition {
             Self::Unplaced(of, count, on) => {
                 write!(f, "{} find no room for {count} replicas of {of}", Names(on))
             }
+            Self::Waits(of, count, on) => {
+                write!(f, "to {} {count} replicas of {of} wait for what it depends on", Names(on))
+            }
+            Self::Cycle(of, on) => {
+                write!(f, "{} show {of} in a cycle of deployments that wait for one another", Names(on))
+            }
+            Self::Done(of, count, on) => {
+                write!(f, "to {} {count} runs of {of} have ended well", Names(on))
+            }
+            Self::GivenUp(of, on) => write!(f, "to {} the job {of} has failed", Names(on)),
             Self::AckedKept(on) => write!(f, "{} have every event that was ever acknowledged", Names(on)),
             Self::Accepted(disks, known) => {
                 let known = match known {

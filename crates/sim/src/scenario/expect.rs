@@ -98,6 +98,18 @@ impl Reader<'_> {
         if let Some(it) = &raw.unplaced {
             conditions.push(Condition::Unplaced(name(&it.name)?, it.count, self.on(it.on.as_ref())?));
         }
+        if let Some(it) = &raw.waits {
+            conditions.push(Condition::Waits(name(&it.name)?, it.count, self.on(it.on.as_ref())?));
+        }
+        if let Some(it) = &raw.done {
+            conditions.push(Condition::Done(name(&it.name)?, it.count, self.on(it.on.as_ref())?));
+        }
+        if let Some(it) = &raw.given_up {
+            conditions.push(Condition::GivenUp(name(&it.name)?, self.on(it.on.as_ref())?));
+        }
+        if let Some(it) = &raw.cycle {
+            conditions.push(Condition::Cycle(name(&it.name)?, self.on(it.on.as_ref())?));
+        }
         if let Some(it) = &raw.alike {
             conditions.push(Condition::Alike(name(&it.name)?, self.on(it.on.as_ref())?));
         }

@@ -119,6 +119,21 @@ pub(super) struct Deploy {
     #[serde(default)]
     pub(super) apart: Vec<Text>,
     pub(super) update: Option<Update>,
+    /// `always`, `on-failure` or `never`.
+    pub(super) restart: Option<Text>,
+    /// `started`, `healthy` or `completed`, by name.
+    #[serde(default)]
+    pub(super) depends_on: BTreeMap<Text, Text>,
+    pub(super) job: Option<Job>,
+}
+
+/// Work that is done once, by as many runs as there are replicas; what is left out is as usual.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    pub(super) parallelism: Option<u32>,
+    pub(super) retries: Option<u32>,
+    pub(super) deadline: Option<Text>,
 }
 
 /// How a new template reaches the replicas; what is left out is as usual.
@@ -161,6 +176,7 @@ pub(super) struct Set {
     pub(super) memory_mib: Option<u64>,
     pub(super) env: Option<BTreeMap<String, String>>,
     pub(super) update: Option<Update>,
+    pub(super) depends_on: Option<BTreeMap<Text, Text>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -313,6 +329,10 @@ pub(super) struct Expect {
     pub(super) alike: Option<OfName>,
     pub(super) forgotten: Option<OfName>,
     pub(super) unplaced: Option<Conflicts>,
+    pub(super) waits: Option<Conflicts>,
+    pub(super) cycle: Option<OfName>,
+    pub(super) done: Option<Conflicts>,
+    pub(super) given_up: Option<OfName>,
     pub(super) acked_kept: Option<Nodes>,
 }
 

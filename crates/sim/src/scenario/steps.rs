@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use document::event::Schedule;
 use model::{
-    Affinity, Canary, Capacity, Class, EnvGroup, HOST, LabelKey, Mode, OnFailure, PlacementGroup, Priority,
-    ReplicasGroup, ResourcesGroup, Strategy, UpdateGroup,
+    Affinity, Canary, Capacity, Class, Condition, DependsGroup, EnvGroup, HOST, JobGroup, LabelKey, Mode,
+    OnFailure, PlacementGroup, Priority, ReplicasGroup, ResourcesGroup, RestartPolicy, Strategy, UpdateGroup,
 };
 
 use super::act::{Act, CrashLoop, Flap, Step};
@@ -206,6 +206,14 @@ impl Reader<'_> {
         if let Some(update) = &raw.update {
             spec.update = update_of(update)?;
         }
+        if let Some(restart) = &raw.restart {
+            spec.restart.policy = policy(restart)?;
+        }
+        spec.depends = depends(&raw.depends_on)?;
+        if let Some(job) = &raw.job {
+            spec.job = Some(job_of(job)?);
+            spec.restart.policy = RestartPolicy::Never;
+        }
         if raw.global {
             spec.replicas.mode = Mode::Global;
         }
@@ -224,8 +232,15 @@ impl Reader<'_> {
         if let Some(update) = &raw.update {
             groups.push(("update", json(&update_of(update)?)));
         }
+        if let Some(on) = &raw.depends_on {
+            groups.push(("depends-on", json(&depends(on)?)));
+        }
         if groups.is_empty() {
-            return fault(raw.name.span(), "nothing is set", "give `env`, `cpu_m`, `memory_mib` or `update`");
+            return fault(
+                raw.name.span(),
+                "nothing is set",
+                "give `env`, `cpu_m`, `memory_mib`, `update` or `depends_on`",
+            );
         }
         Ok(Act::Set(user(raw.by.as_ref())?, self.node(&raw.through)?, name(&raw.name)?, groups))
     }
@@ -248,6 +263,34 @@ fn update_of(raw: &raw::Update) -> Result<UpdateGroup, Fault> {
         canary: raw.canary.map(|replicas| Canary { replicas, promote_after_s, promoted: None }),
         paused: raw.paused,
     })
+}
+
+fn job_of(raw: &raw::Job) -> Result<JobGroup, Fault> {
+    let usual = JobGroup::default();
+    let deadline = raw.deadline.as_ref().map(span_of).transpose()?;
+    Ok(JobGroup {
+        parallelism: raw.parallelism.unwrap_or(usual.parallelism),
+        retries: raw.retries.unwrap_or(usual.retries),
+        deadline_s: deadline.map(|it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX)),
+    })
+}
+
+fn policy(text: &Text) -> Result<RestartPolicy, Fault> {
+    match text.get_ref().as_str() {
+        "always" => Ok(RestartPolicy::Always),
+        "on-failure" => Ok(RestartPolicy::OnFailure),
+        "never" => Ok(RestartPolicy::Never),
+        _ => fault(text.span(), "no such restart policy", "use `always`, `on-failure` or `never`"),
+    }
+}
+
+fn depends(raw: &BTreeMap<Text, Text>) -> Result<DependsGroup, Fault> {
+    let all = [Condition::Started, Condition::Healthy, Condition::Completed];
+    let one = |(of, text): (&Text, &Text)| match all.into_iter().find(|it| it.as_str() == text.get_ref()) {
+        Some(condition) => Ok((name(of)?, condition)),
+        None => fault(text.span(), "no such condition", "use `started`, `healthy` or `completed`"),
+    };
+    Ok(DependsGroup { on: raw.iter().map(one).collect::<Result<_, _>>()? })
 }
 
 /// Which nodes it is for.

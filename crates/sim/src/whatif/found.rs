@@ -37,6 +37,7 @@ pub(super) fn found(question: &Question) -> Result<Cluster, NoAnswer> {
             number: 1,
             run: RunSpec::of(deployment),
             restarts: 0,
+            failed_runs: 0,
         };
         cluster.runs_already(placed.machine, n, claim);
     }

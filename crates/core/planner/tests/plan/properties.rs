@@ -162,6 +162,13 @@ fn season(it: &mut model::Deployment, flavour: u8) {
         13 => (it.update.surge, it.update.unavailable) = (0, 2),
         14 => it.update.canary = Some(model::Canary { replicas: 1, promote_after_s: None, promoted: None }),
         10 | 11 => (it.replicas.mode, it.replicas.count) = (model::Mode::Global, it.replicas.count.min(1)),
+        // Enough of them that cycles come about.
+        _ if flavour >= 64 && it.name.as_str() != "web" => {
+            it.depends.on.insert("web".parse().unwrap(), model::Condition::Healthy);
+        }
+        _ if flavour >= 64 => {
+            it.depends.on.insert("job".parse().unwrap(), model::Condition::Completed);
+        }
         _ => {}
     }
 }
@@ -330,7 +337,13 @@ fn holder(placement: &Placement) -> Option<NodeId> {
         | Placement::KeepOld { node, .. }
         | Placement::StopFirst { node, .. } => Some(*node),
         Placement::Replace { old, .. } => Some(old.0),
-        Placement::Start { .. } | Placement::Awaits { .. } | Placement::Unplaced { .. } => None,
+        Placement::Start { .. }
+        | Placement::Awaits { .. }
+        | Placement::Waits
+        | Placement::Ended
+        | Placement::Queued
+        | Placement::GivenUp
+        | Placement::Unplaced { .. } => None,
     }
 }
 

@@ -31,7 +31,10 @@ fn letters(plan: &Plan, of: &Deployment) -> String {
         Placement::Replace { .. } => 'd',
         Placement::StopFirst { .. } => 's',
         Placement::Start { .. } => 'n',
-        Placement::Awaits { .. } | Placement::Unplaced { .. } => '-',
+        Placement::Ended => 'e',
+        Placement::Queued => 'q',
+        Placement::GivenUp => 'x',
+        Placement::Awaits { .. } | Placement::Waits | Placement::Unplaced { .. } => '-',
     };
     (0..of.replicas.count).map(letter).collect()
 }

@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) deployments: Vec<Deployment>,
     pub(crate) nodes: BTreeMap<NodeId, Machine>,
     pub(crate) next_container: u64,
+    /// What has ended for good of jobs, by name.
+    pub(crate) ends: BTreeMap<Name, model::JobEnds>,
 }
 
 pub(crate) fn node_id(n: u8) -> NodeId {
@@ -76,6 +78,8 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
         restart: RestartGroup::default(),
         meta: MetaGroup::default(),
         update: model::UpdateGroup::default(),
+        depends: model::DependsGroup::default(),
+        job: None,
     }
 }
 
@@ -174,7 +178,7 @@ impl World {
             deployments: self
                 .deployments
                 .iter()
-                .map(|it| Wanted { deployment: it, revision: it.revision() })
+                .map(|it| Wanted { deployment: it, revision: it.revision(), ends: self.ends.get(&it.name) })
                 .collect(),
             nodes: self
                 .nodes
@@ -210,6 +214,10 @@ impl World {
                 | Placement::KeepOld { .. }
                 | Placement::StopFirst { .. }
                 | Placement::Awaits { .. }
+                | Placement::Waits
+                | Placement::Ended
+                | Placement::Queued
+                | Placement::GivenUp
                 | Placement::Unplaced { .. } => {}
             }
         }

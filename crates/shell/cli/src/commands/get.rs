@@ -1,7 +1,7 @@
 //! `get`: the habit of those who come from kubectl.
 
 use api::routes;
-use api::shapes::DeploymentRow;
+use api::shapes::{DeploymentRow, JobState};
 
 use super::{image, node, ps, user};
 use crate::Context;
@@ -35,6 +35,22 @@ fn reason(row: &DeploymentRow) -> String {
     }
     if !row.unplaced.is_empty() {
         return format!("{} without a node: `skerry explain {}`", row.unplaced.len(), name(row));
+    }
+    if let Some(job) = &row.job {
+        match (job.state, job.failures.first()) {
+            (JobState::Completed, _) => return "completed".to_owned(),
+            (JobState::Failed, Some(it)) => {
+                return format!("failed: {}.{} on {}: {}", row.name, it.ordinal, it.node, it.reason);
+            }
+            (JobState::Failed, None) => return "failed: its time is over".to_owned(),
+            (JobState::Waiting | JobState::Running, _) => {}
+        }
+    }
+    if !row.waits.is_empty() && row.ready < row.replicas {
+        return row.waits.join("; ");
+    }
+    if let Some(cycle) = row.cycles.first() {
+        return format!("in a cycle, so it does not wait: {cycle}");
     }
     if !row.conflicts.is_empty() {
         return format!("conflict on {}", row.conflicts.join(", "));

@@ -7,6 +7,7 @@ use crate::Context;
 use crate::args::GuardArgs;
 use crate::change::{Step, plan_lines};
 use crate::connect;
+use crate::cycles::refuse_cycles;
 use crate::doubts::doubts;
 use crate::error::{CliError, Exit};
 use crate::manifest::load;
@@ -29,6 +30,7 @@ pub(crate) async fn run(args: &PlanArgs, context: &Context) -> Result<(), CliErr
     let specs = load(&args.files.files)?;
     let client = connect::client(&context.globals)?;
     let planned = plan(&client, &specs, &args.guard).await?;
+    refuse_cycles(&planned.prepared)?;
     let mut deployments: Vec<PlanRow> =
         planned.prepared.iter().flat_map(|one| one.steps.iter().map(Step::row)).collect();
     let changes = !deployments.is_empty();

@@ -59,6 +59,12 @@ pub(crate) async fn run(_: &StatusArgs, context: &Context) -> Result<(), CliErro
         if let Some(why) = &row.invalid {
             out.line(format!("! {}/{} is not valid as merged: {why}", row.namespace, row.name))?;
         }
+        for cycle in &row.cycles {
+            out.line(format!(
+                "! {}/{} waits for itself, so none of these waits for the next: {cycle}",
+                row.namespace, row.name
+            ))?;
+        }
         for unplaced in &row.unplaced {
             out.line(format!("! {}.{} has no node:", row.name, unplaced.ordinal))?;
             for (node, why) in &unplaced.nodes {

@@ -92,6 +92,8 @@ fn default_of(group: &str) -> Option<String> {
         Group::Restart => json(serde_json::to_value(model::RestartGroup::default()).ok()?),
         Group::Meta => json(serde_json::to_value(model::MetaGroup::default()).ok()?),
         Group::Update => json(serde_json::to_value(model::UpdateGroup::default()).ok()?),
+        Group::Job => Some("null".to_owned()),
+        Group::DependsOn => json(serde_json::to_value(model::DependsGroup::default()).ok()?),
     }
 }
 
@@ -286,6 +288,9 @@ mod tests {
             unplaced: vec![],
             failed: None,
             paused: false,
+            waits: vec![],
+            cycles: vec![],
+            job: None,
         }
     }
 

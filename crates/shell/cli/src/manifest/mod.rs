@@ -1,14 +1,16 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
-//! `node` reads text into a tree of placed values, `read` walks it (`placement` and `update` the parts that
-//! say where and how), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
+//! `node` reads text into a tree of placed values, `read` walks it (`placement`, `update`, `depends` and
+//! `job` the parts that say where, how, after what and how often), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
 //! files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
 //! can be found is told at once; no more than [`FILE_BYTES_MAX`] bytes of a file are ever read.
 //! Absent on purpose: the network. Which digest an image name stands for is asked in `resolve`.
 
+mod depends;
 mod files;
+mod job;
 mod node;
 pub(crate) mod nodes;
 mod placement;

@@ -59,10 +59,14 @@ impl Reader {
     }
 
     /// How the number of replicas is found.
-    pub(super) fn mode(&mut self, fields: &Fields<'_>) -> Mode {
-        let words = [("replicated", Mode::Replicated), ("global", Mode::Global)];
-        let mode = fields.get("mode").and_then(|node| self.word(node, "mode", &words)).unwrap_or_default();
-        if let (Mode::Global, Some(replicas)) = (mode, fields.get("replicas")) {
+    /// None where it is a job.
+    pub(super) fn mode(&mut self, fields: &Fields<'_>) -> Option<Mode> {
+        let words = [("replicated", Some(Mode::Replicated)), ("global", Some(Mode::Global)), ("job", None)];
+        let mode = fields
+            .get("mode")
+            .and_then(|node| self.word(node, "mode", &words))
+            .unwrap_or(Some(Mode::Replicated));
+        if let (Some(Mode::Global), Some(replicas)) = (mode, fields.get("replicas")) {
             self.note_with(
                 replicas.place,
                 "replicas has no place beside mode `global`, which runs one on every node that meets the constraints",

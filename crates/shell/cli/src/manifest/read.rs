@@ -5,8 +5,9 @@ use std::collections::btree_map::Entry;
 
 use model::limits::{ARGS_MAX, ENV_MAX, LABELS_MAX, REPLICAS_MAX};
 use model::{
-    Class, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name, Port,
-    PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, UpdateGroup,
+    Class, DependsGroup, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup,
+    Name, Port, PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    UpdateGroup,
 };
 
 use super::node::{Node, Value, parse};
@@ -15,7 +16,7 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 23] = [
     "name",
     "image",
     "mode",
@@ -37,6 +38,8 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
     "near",
     "apart",
     "update",
+    "depends-on",
+    "job",
 ];
 /// The fields of `resources`.
 pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
@@ -44,7 +47,7 @@ pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 26] = [
+const HABITS: [(&str, &str); 28] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -71,6 +74,8 @@ const HABITS: [(&str, &str); 26] = [
     ("priorityClassName", "priority"),
     ("restartPolicy", "restart"),
     ("publish", "ports"),
+    ("depends_on", "depends-on"),
+    ("dependsOn", "depends-on"),
 ];
 
 /// An image as a manifest names it.
@@ -97,6 +102,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// What it waits for.
+    pub(super) fn depends(&self) -> &DependsGroup {
+        &self.deployment.depends
+    }
+
     /// The deployment, with the digest that its image stands for.
     pub fn with_digest(&self, digest: Digest) -> Deployment {
         let mut deployment = self.deployment.clone();
@@ -384,6 +394,7 @@ impl Reader {
             }
             specs.push(spec);
         }
+        self.refuse_cycles(&specs);
         specs
     }
 
@@ -458,6 +469,13 @@ impl Reader {
         let placement = self.placement(&fields);
         let update =
             fields.get("update").map_or_else(|| Some(UpdateGroup::default()), |node| self.update(node));
+        let (mode, is_job) = (mode.unwrap_or_default(), mode.is_none() || fields.contains_key("job"));
+        let job = is_job.then(|| self.job(&fields));
+        let (count, policy) = match job {
+            Some((completions, _)) => (Some(completions), Some(RestartPolicy::Never)),
+            None => (count, policy),
+        };
+        let depends = fields.get("depends-on").map(|node| self.depends(node)).unwrap_or_default();
         if self.problems.len() > before {
             return None;
         }
@@ -482,6 +500,8 @@ impl Reader {
             restart: RestartGroup { policy: policy?, token: String::new() },
             meta: MetaGroup { labels },
             update: update?,
+            depends,
+            job: job.map(|(_, job)| job),
         };
         self.validate(&deployment, node, &fields)?;
         Some(Spec { namespace: namespace.clone(), name, image, place: name_at, deployment })

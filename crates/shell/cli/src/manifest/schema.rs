@@ -19,7 +19,7 @@ pub struct Manifest {
 
 /// One deployment.
 #[derive(Debug, JsonSchema)]
-#[schemars(deny_unknown_fields, rename = "Deployment")]
+#[schemars(deny_unknown_fields, rename = "Deployment", rename_all = "kebab-case")]
 #[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
 pub(super) struct DeploymentForm {
     /// A DNS label.
@@ -86,6 +86,57 @@ pub(super) struct DeploymentForm {
     /// How a new template reaches the replicas.
     #[schemars(default)]
     update: Option<UpdateForm>,
+    /// Deployments of the same namespace that it waits for before it is started, and how far each must be.
+    #[schemars(default)]
+    depends_on: Option<DependsForm>,
+    /// It is work that is done once, by so many runs; the same as mode `job`, with more words.
+    #[schemars(default)]
+    job: Option<JobForm>,
+}
+
+/// Work that is done once.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Job")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct JobForm {
+    /// So many runs must end well.
+    #[schemars(default = "one", range(min = 1, max = 1000))]
+    completions: u32,
+    /// So many run at a time, on each island of a split.
+    #[schemars(default = "one", range(min = 1, max = 1000))]
+    parallelism: u32,
+    /// So often each run is done again after it failed, on one node.
+    #[schemars(default = "three", range(max = 100))]
+    retries: u32,
+    /// What is not done after so long is stopped, and the job has failed: `10m`.
+    #[schemars(default)]
+    deadline: Option<String>,
+}
+
+fn three() -> u32 {
+    3
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged, rename = "DependsOn")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum DependsForm {
+    /// Those are to be healthy.
+    Names(OneOrMore<String>),
+    /// By name.
+    Conditions(BTreeMap<String, ConditionForm>),
+}
+
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Condition", rename_all = "lowercase")]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+enum ConditionForm {
+    /// One of its replicas runs.
+    Started,
+    /// One of its replicas is well.
+    Healthy,
+    /// All of its replicas have ended well for good.
+    Completed,
 }
 
 /// How a new template reaches the replicas.
@@ -218,6 +269,8 @@ enum ModeForm {
     Replicated,
     /// One on every node that meets the constraints.
     Global,
+    /// Work that is done once: see `job`.
+    Job,
 }
 
 #[derive(Debug, JsonSchema)]

@@ -154,6 +154,59 @@ fn every_wrong_word_of_an_update_is_told_with_its_place_and_the_way_out() {
 }
 
 #[test]
+fn a_manifest_says_what_comes_first_and_every_wrong_word_of_that_is_told() {
+    let on = |text: &str| {
+        let spec = &read(&with(text)).unwrap()[0];
+        let on = &spec.depends().on;
+        on.iter().map(|(name, it)| format!("{name} {}", it.as_str())).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(on("restart: always"), "");
+    assert_eq!(on("depends-on: db"), "db healthy");
+    assert_eq!(on("depends-on: [db, cache]"), "cache healthy, db healthy");
+    assert_eq!(
+        on("depends-on: {db: healthy, migrate: completed, cache: started}"),
+        "cache started, db healthy, migrate completed"
+    );
+    for (field, told) in [
+        ("depends-on: [db, db]", "depends-on: `db` is there twice"),
+        ("depends-on: {db: helthy}", "4:22: depends-on.db cannot be `helthy`; did you mean `healthy`?"),
+        ("depends-on: [Db]", "4:18: depends-on[0]: `Db` has the character 'D'"),
+        ("depends-on: 3", "4:17: depends-on must be a list, found the number 3"),
+        ("dependsOn: [db]", "unknown field `dependsOn` in deployments[0]; did you mean `depends-on`?"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+}
+
+#[test]
+fn a_manifest_says_that_it_is_a_job_and_what_has_no_place_beside_that_is_told() {
+    let of = |text: &str| read(&with(text)).unwrap()[0].with_digest(model::Digest::from_bytes([1; 32]));
+    assert_eq!(of("restart: always").job, None);
+    let usual = of("mode: job");
+    assert_eq!((usual.job, usual.replicas.count), (Some(model::JobGroup::default()), 1));
+    assert_eq!(usual.restart.policy, model::RestartPolicy::Never);
+    let job = of("job: {completions: 5, parallelism: 2, retries: 0, deadline: 10m}");
+    assert_eq!(job.replicas.count, 5);
+    let said_of = model::JobGroup { parallelism: 2, retries: 0, deadline_s: Some(600) };
+    assert_eq!(job.job, Some(said_of));
+    for (field, told) in [
+        ("job: {completions: 0}", "4:24: job.completions must be 1 to 1000, found 0"),
+        ("job: {parallelism: 1001}", "job.parallelism must be 1 to 1000, found 1001"),
+        ("job: {retries: 101}", "job.retries must be 0 to 100, found 101"),
+        ("job: {deadline: 1500ms}", "job.deadline must be whole seconds, 1s to 168h, found `1500ms`"),
+        ("job: {completion: 2}", "unknown field `completion` in job; did you mean `completions`?"),
+        ("job: {}\n    replicas: 3", "replicas has no place beside a job"),
+        ("mode: job\n    restart: never", "restart has no place beside a job"),
+        ("mode: job\n    update: {surge: 2}", "update has no place beside a job"),
+        ("mode: global\n    job: {}", "job: in mode `global`, which runs one on each node for ever"),
+    ] {
+        let said = said(&with(field));
+        assert!(said.iter().any(|line| line.contains(told)), "{field}: {said:?}");
+    }
+}
+
+#[test]
 fn every_wrong_word_of_where_it_runs_is_told_with_its_place_and_the_way_out() {
     for (field, told) in [
         ("constraints: [\"disk\"]", "4:19: constraints[0]: `disk` is no condition: write `KEY = VALUE`"),
@@ -401,6 +454,7 @@ fn the_schema_and_the_reader_know_the_same_fields() {
         ("PreferenceFields", &placement::PREFERENCE_FIELDS[..]),
         ("Update", &update::UPDATE_FIELDS[..]),
         ("CanaryFields", &update::CANARY_FIELDS[..]),
+        ("Job", &job::JOB_FIELDS[..]),
     ] {
         let part = &schema["$defs"][name];
         assert_eq!(fields(part), known(list), "{name}");

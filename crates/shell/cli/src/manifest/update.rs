@@ -81,7 +81,7 @@ impl Reader {
     }
 
     /// A span of whole seconds, like `90s` or `10m`.
-    fn seconds(&mut self, node: &Node, what: &str, least: u32) -> Option<u32> {
+    pub(super) fn seconds(&mut self, node: &Node, what: &str, least: u32) -> Option<u32> {
         let text = self.text(node, what)?;
         let span = match parse_duration(text) {
             Ok(span) => span,

@@ -318,6 +318,8 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         restart: model::RestartGroup::default(),
         meta: model::MetaGroup::default(),
         update: model::UpdateGroup::default(),
+        depends: model::DependsGroup::default(),
+        job: None,
     };
     DeploymentRow {
         namespace: "default".into(),
@@ -334,6 +336,9 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         unplaced: vec![],
         failed: None,
         paused: false,
+        waits: vec![],
+        cycles: vec![],
+        job: None,
     }
 }
 

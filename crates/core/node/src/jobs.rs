@@ -1,0 +1,211 @@
+//! What has ended for good of each job, said by whoever ran it and kept by some who heard so.
+//!
+//! A node whose container of a job ends for good says so in its record, and says it on as long as that job is
+//! wanted; three further nodes of its island, the same to every peer, say it too. So it is known when the node
+//! that ran it is gone. What several say is joined: what ended well anywhere is done, although it failed
+//! elsewhere; where two islands both ran one, both have ended, and one is enough.
+//!
+//! The deadline of a job is by the clock of each node, from when that node learned of the job, or began. The
+//! first that finds it over says so, and all take it from there.
+//!
+//! Absent on purpose: a memory of what all that knew have forgotten. Where each node that said it was switched
+//! off or removed before another heard it, it is run again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::limits::JOBS_REMEMBERED_MAX;
+use model::{FailedRun, JobEnds, JobId, Name, NodeId, ReplicaId, Revision, Time};
+use sha2::{Digest as _, Sha256};
+
+use crate::containers::{Mine, Phase, short};
+use crate::reconcile::about;
+use crate::state::{Desired, Node};
+
+/// Nodes of an island that keep what they hear of a job, beside those that ran it: as many as may be lost at
+/// once without anybody noticing.
+const KEEPERS: usize = 3;
+
+/// The job that a replica of this template belongs to.
+fn job_of(replica: &ReplicaId, revision: Revision) -> JobId {
+    JobId {
+        namespace: replica.namespace.clone(),
+        deployment: replica.deployment.clone(),
+        incarnation: replica.incarnation,
+        revision,
+    }
+}
+
+fn id_of(desired: &Desired) -> JobId {
+    let of = &desired.deployment;
+    JobId {
+        namespace: of.namespace.clone(),
+        deployment: of.name.clone(),
+        incarnation: of.incarnation,
+        revision: desired.revision,
+    }
+}
+
+impl Node {
+    /// What has ended for good of a job, as far as this node knows; `None` where nothing has.
+    pub fn ends_of(&self, desired: &Desired) -> Option<&JobEnds> {
+        self.ends.get(&id_of(desired))
+    }
+
+    /// Notes how one of this node's containers ended for good, if it is of a job.
+    pub(crate) fn note_end(&mut self, mine: &Mine) {
+        let Phase::Done { well } = mine.phase else { return };
+        if mine.claim.run.retries.is_none() {
+            return;
+        }
+        let job = job_of(&mine.claim.replica, mine.claim.revision);
+        let ordinal = mine.claim.replica.ordinal;
+        if !self.job_records.contains_key(&job) && self.job_records.len() >= JOBS_REMEMBERED_MAX {
+            let words = format!(
+                "replica {ordinal} has ended, and is run again if this node is lost: {JOBS_REMEMBERED_MAX} \
+                 other jobs are remembered here, delete some"
+            );
+            self.notice("job-not-remembered", Some(about(&mine.claim.replica)), words);
+            return;
+        }
+        let ends = self.job_records.entry(job).or_default();
+        if well {
+            ends.add_done(ordinal);
+        } else {
+            let reason = mine.reason.as_deref().unwrap_or("ended for a reason that is not known");
+            ends.add_failed(ordinal, FailedRun { node: self.config.me, reason: short(reason) });
+        }
+        self.changed = true;
+        self.dirty = true;
+    }
+
+    /// Forgets what is not wanted any more, and sees since when the others are wanted.
+    pub(crate) fn jobs_changed(&mut self, desired: &BTreeMap<(Name, Name), Desired>) {
+        let wanted = |job: &JobId| {
+            desired.get(&(job.namespace.clone(), job.deployment.clone())).is_some_and(|it| {
+                it.deployment.job.is_some()
+                    && it.deployment.incarnation == job.incarnation
+                    && it.revision == job.revision
+            })
+        };
+        let count = self.job_records.len();
+        self.job_records.retain(|job, _| wanted(job));
+        self.changed |= self.job_records.len() != count;
+        self.job_since.retain(|job, _| wanted(job));
+        let now = self.now;
+        for it in desired.values().filter(|it| it.deployment.job.is_some_and(|job| job.deadline_s.is_some()))
+        {
+            self.job_since.entry(id_of(it)).or_insert(now);
+        }
+    }
+
+    /// Joins what is said of each job that is wanted, and says on what is this node's to keep.
+    pub(crate) fn hear_of_jobs(&mut self) {
+        let wanted = self.desired.values().filter(|it| it.deployment.job.is_some());
+        let mut ends: BTreeMap<JobId, JobEnds> = wanted.map(|it| (id_of(it), JobEnds::default())).collect();
+        if ends.is_empty() {
+            self.ends.clear();
+            return;
+        }
+        let others = self.records.iter().filter(|record| record.node != self.config.me);
+        let said = others.flat_map(|record| record.jobs.iter().map(|it| (&it.job, &it.ends)));
+        for (job, said) in said.chain(&self.job_records) {
+            if let Some(ends) = ends.get_mut(job) {
+                ends.join(said);
+            }
+        }
+        ends.retain(|_, it| *it != JobEnds::default());
+        for (job, joined) in &ends {
+            let known = self.job_records.get(job);
+            let room = known.is_some() || self.job_records.len() < JOBS_REMEMBERED_MAX;
+            if known != Some(joined) && room && (known.is_some() || self.keeps(job)) {
+                self.job_records.insert(job.clone(), joined.clone());
+                self.changed = true;
+            }
+        }
+        self.ends = ends;
+        self.give_up_what_is_overdue();
+    }
+
+    /// Whether this node is one of those that say on what they hear of a job.
+    fn keeps(&self, job: &JobId) -> bool {
+        let place = |node: &NodeId| {
+            let mut hash = Sha256::new();
+            hash.update(job.incarnation.as_bytes());
+            hash.update(node.as_bytes());
+            <[u8; 32]>::from(hash.finalize())
+        };
+        let own = place(&self.config.me);
+        self.alive.iter().filter(|node| place(node) < own).count() < KEEPERS
+    }
+
+    /// When the time of a job is over by this node's clock, if it has such a time and it is not done.
+    fn overdue_at(&self, desired: &Desired) -> Option<Time> {
+        let seconds = desired.deployment.job?.deadline_s?;
+        let id = id_of(desired);
+        let completions = desired.deployment.replicas.count;
+        let is_over =
+            self.ends.get(&id).is_some_and(|it| it.overdue || it.done_of(completions) == completions);
+        let since = self.job_since.get(&id).filter(|_| !is_over)?;
+        Some(*since + Duration::from_secs(seconds.into()))
+    }
+
+    /// Says which jobs were not done in time.
+    fn give_up_what_is_overdue(&mut self) {
+        let now = self.now;
+        let overdue: Vec<(JobId, u32, u32)> = self
+            .desired
+            .values()
+            .filter(|it| self.overdue_at(it).is_some_and(|at| at <= now))
+            .filter_map(|it| Some((id_of(it), it.deployment.job?.deadline_s?, it.deployment.replicas.count)))
+            .collect();
+        for (job, seconds, completions) in overdue {
+            let mut ends = self.ends.get(&job).cloned().unwrap_or_default();
+            ends.overdue = true;
+            let about = format!("{}/{}", job.namespace, job.deployment);
+            let done = ends.done_of(completions);
+            let words =
+                format!("its {seconds} s are over, and {done} of {completions} are done: no more is run");
+            self.notice("job-overdue", Some(about), words);
+            self.ends.insert(job.clone(), ends.clone());
+            self.job_records.insert(job, ends);
+            self.changed = true;
+            self.dirty = true;
+        }
+    }
+
+    /// Why a container of a job has nothing more to do, if so.
+    pub(crate) fn job_is_over(&self, mine: &Mine, desired: &Desired) -> Option<String> {
+        let job = desired.deployment.job.as_ref()?;
+        let ends = self.ends_of(desired).filter(|_| mine.claim.revision == desired.revision)?;
+        if matches!(mine.phase, Phase::Done { .. }) {
+            return None;
+        }
+        if ends.is_done(mine.claim.replica.ordinal) {
+            return Some("no more to do: it has ended well elsewhere".to_owned());
+        }
+        let given_up = ends.has_failed(desired.deployment.replicas.count);
+        if given_up && ends.overdue {
+            return Some(format!("the {} s of its job are over", job.deadline_s.unwrap_or_default()));
+        }
+        let runs = mine.may_run();
+        (given_up && !runs).then(|| "its job has failed: nothing more is started".to_owned())
+    }
+
+    /// Whether the container with this node's word is stopped since its job is over.
+    pub(crate) fn ends_with_its_job(&self, mine: &Mine) -> bool {
+        let key = (mine.claim.replica.namespace.clone(), mine.claim.replica.deployment.clone());
+        self.desired.get(&key).is_some_and(|desired| self.job_is_over(mine, desired).is_some())
+    }
+
+    /// When the time of the next job is over.
+    pub(crate) fn next_job_wake(&self) -> Option<(Time, &'static str)> {
+        let all = self.desired.values().filter_map(|it| self.overdue_at(it));
+        all.min().map(|at| (at, "the time of a job is over"))
+    }
+
+    /// Whether the time of some job has come.
+    pub(crate) fn is_a_job_overdue(&self) -> bool {
+        self.next_job_wake().is_some_and(|(at, _)| at <= self.now)
+    }
+}
