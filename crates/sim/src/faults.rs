@@ -39,7 +39,7 @@ impl Cluster {
     /// When the peer runs already, or refuses its own disk, which is a bug.
     pub fn start(&mut self, host: usize) {
         let (seed, now, wall_ms) = (self.seed, self.now, self.wall_ms(host));
-        let settings = self.settings;
+        let settings = self.settings.clone();
         let it = &mut self.hosts[host];
         assert!(it.node.is_none(), "n{} runs already", host + 1);
         it.life += 1;
@@ -64,7 +64,7 @@ impl Cluster {
             generation: it.starts,
             addresses: vec![address(host)],
             labels: it.machine.labels.clone(),
-            capacity: it.machine.capacity,
+            capacity: it.machine.capacity.clone(),
             signer: it.signer.clone(),
             reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),

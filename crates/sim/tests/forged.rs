@@ -133,7 +133,7 @@ fn any_record(of: NodeId) -> impl Strategy<Value = NodeRecord> {
             name: "n3".parse().unwrap(),
             addresses,
             labels: std::collections::BTreeMap::new(),
-            capacity: model::Capacity { cpu_m: cpu.into(), memory_b: 1, pids: 1 },
+            capacity: model::Capacity { cpu_m: cpu.into(), memory_b: 1, pids: 1, ..Default::default() },
             capacity_version,
             links,
             containers: vec![],

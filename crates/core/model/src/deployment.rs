@@ -13,7 +13,7 @@ use crate::limits::{
     ARGS_MAX, CPU_M_MAX, ENV_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, MEMORY_B_MAX, MEMORY_B_MIN, PIDS_MAX,
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
-use crate::{Capacity, Digest, EventId, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
+use crate::{Capacity, Digest, EventId, Extras, LabelKey, Name, PlacementGroup, Revision, UpdateGroup};
 
 /// The groups of this release, in the order in which they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,7 +170,7 @@ pub struct ReplicasGroup {
 }
 
 /// What one replica may use; also what is set aside for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesGroup {
     /// Thousandths of a core.
@@ -179,19 +179,23 @@ pub struct ResourcesGroup {
     pub memory_b: u64,
     /// Processes.
     pub pids: u64,
+    /// Named things of the node, counted whole.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
 }
 
 impl Default for ResourcesGroup {
     /// What a replica gets that asks for nothing: enough for a small service on a small box.
     fn default() -> Self {
-        Self { cpu_m: 100, memory_b: 64 << 20, pids: 64 }
+        Self { cpu_m: 100, memory_b: 64 << 20, pids: 64, extras: Extras::NONE }
     }
 }
 
 impl ResourcesGroup {
     /// As an amount that can be set against a node's capacity.
-    pub const fn as_capacity(&self) -> Capacity {
-        Capacity { cpu_m: self.cpu_m, memory_b: self.memory_b, pids: self.pids }
+    pub fn as_capacity(&self) -> Capacity {
+        let extras = self.extras.clone();
+        Capacity { cpu_m: self.cpu_m, memory_b: self.memory_b, pids: self.pids, extras }
     }
 }
 
@@ -402,7 +406,7 @@ impl Deployment {
                 format!("{} asked in mode `global`, which runs one on each node", self.replicas.count),
             ));
         }
-        let ResourcesGroup { cpu_m, memory_b, pids } = self.resources;
+        let ResourcesGroup { cpu_m, memory_b, pids, extras: _ } = self.resources;
         if !(1..=CPU_M_MAX).contains(&cpu_m) {
             return Err(invalid("resources.cpu", format!("{cpu_m}m asked, use 1m to {CPU_M_MAX}m")));
         }

@@ -11,6 +11,7 @@
 
 mod capacity;
 mod deployment;
+mod extras;
 mod ids;
 pub mod limits;
 mod name;
@@ -25,6 +26,7 @@ pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
+pub use extras::{Extras, ExtrasError};
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };

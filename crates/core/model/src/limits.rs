@@ -9,6 +9,12 @@ pub const LABEL_KEY_BYTES_MAX: usize = 63;
 /// Bytes in a label's value, for the same reason.
 pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 
+/// Kinds of extras of one node or deployment: a box with more kinds of devices is several.
+pub const EXTRAS_MAX: usize = 16;
+
+/// Of one extra on one node: what is counted is few and whole; more is an amount, with a unit.
+pub const EXTRA_COUNT_MAX: u64 = 10_000;
+
 /// Labels on one node or deployment: more is data, which belongs elsewhere.
 pub const LABELS_MAX: usize = 64;
 

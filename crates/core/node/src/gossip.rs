@@ -87,7 +87,7 @@ impl Node {
             name: self.config.name.clone(),
             addresses: self.config.addresses.iter().take(membership::ADDRESSES_MAX).cloned().collect(),
             labels: self.config.labels.clone(),
-            capacity: self.config.capacity,
+            capacity: self.config.capacity.clone(),
             capacity_version: self.capacity_version,
             links: self.linked().collect(),
             // What is being removed stands for nothing any more: told as ended, it would pass for a job

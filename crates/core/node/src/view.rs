@@ -68,7 +68,7 @@ impl Node {
                             said: if is_own { own_said } else { Some(record.version) },
                             name: &record.name,
                             labels: &record.labels,
-                            capacity: record.capacity,
+                            capacity: &record.capacity,
                             capacity_version: record.capacity_version,
                             alive: is_own || self.alive.contains(id) || self.has(Sabotage::NoTakeOver),
                             ordinal: ordinals.get(id).copied().unwrap_or_default(),

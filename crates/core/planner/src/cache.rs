@@ -113,7 +113,7 @@ impl Spec {
 }
 
 /// What of a container decides a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Claim {
     pub(crate) slot: Slot,
     pub(crate) ordinal: u32,
@@ -142,7 +142,7 @@ impl Claim {
             container: it.id,
             revision: it.revision,
             number: it.claim,
-            resources: it.resources,
+            resources: it.resources.clone(),
             state: it.state,
             healthy: it.healthy,
             ready: it.ready,
@@ -229,7 +229,7 @@ impl Node {
             ordinal: view.ordinal,
             name: view.name.clone(),
             labels: view.labels.clone(),
-            capacity: view.capacity,
+            capacity: view.capacity.clone(),
             capacity_version: view.capacity_version,
             alive: view.alive,
             accepts_new: view.accepts_new,
@@ -255,7 +255,7 @@ impl Node {
     }
 
     fn says(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
-        self.capacity == view.capacity
+        self.capacity == *view.capacity
             && self.capacity_version == view.capacity_version
             && self.claims.len() == view.containers.len()
             && self.declines.len() == view.declined.len()

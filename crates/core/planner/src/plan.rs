@@ -178,6 +178,15 @@ pub enum Refusal {
         /// How many are asked.
         asked: u64,
     },
+    /// Not enough of an extra.
+    Extra {
+        /// Which.
+        name: LabelKey,
+        /// How many are free.
+        free: u64,
+        /// How many are asked.
+        asked: u64,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -216,6 +225,7 @@ impl fmt::Display for Refusal {
                 write!(f, "memory: {} free, {} asked", Bytes(*free_b, false), Bytes(*asked_b, true))
             }
             Self::Pids { free, asked } => write!(f, "pids: {free} free, {asked} asked"),
+            Self::Extra { name, free, asked } => write!(f, "{name}: {free} free, {asked} asked"),
         }
     }
 }

@@ -54,6 +54,7 @@ pub(crate) enum Why<'a> {
     Cpu(u64, u64),
     Memory(u64, u64),
     Pids(u64, u64),
+    Extra(&'a LabelKey, u64, u64),
 }
 
 impl From<Why<'_>> for Refusal {
@@ -78,6 +79,7 @@ impl From<Why<'_>> for Refusal {
             Why::Cpu(free_m, asked_m) => Self::Cpu { free_m, asked_m },
             Why::Memory(free_b, asked_b) => Self::Memory { free_b, asked_b },
             Why::Pids(free, asked) => Self::Pids { free, asked },
+            Why::Extra(name, free, asked) => Self::Extra { name: name.clone(), free, asked },
         }
     }
 }
@@ -241,6 +243,9 @@ impl<'a> Room<'a> {
         }
         if free.pids < asked.pids {
             return Err(Why::Pids(free.pids, asked.pids));
+        }
+        if let Some((name, free, asked)) = free.extras.lacking(&asked.extras) {
+            return Err(Why::Extra(name, free, asked));
         }
         Ok(share_ppm(&free.less(asked), &node.capacity))
     }

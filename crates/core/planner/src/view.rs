@@ -29,7 +29,7 @@ pub struct NodeView<'a> {
     /// Its labels.
     pub labels: &'a BTreeMap<LabelKey, String>,
     /// What it offers to containers: declared, less its own reserve.
-    pub capacity: Capacity,
+    pub capacity: &'a Capacity,
     /// The version of that capacity; declines said at another version are void.
     pub capacity_version: u64,
     /// Whether it counts as running: up or suspected, or down for less than the grace.

@@ -73,7 +73,7 @@ pub enum NodeState {
 }
 
 /// Amounts of resources.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Amounts {
     /// Thousandths of a core.
     pub cpu_m: u64,
@@ -81,6 +81,9 @@ pub struct Amounts {
     pub memory_b: u64,
     /// Processes.
     pub pids: u64,
+    /// Named things, counted whole; none where it is absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extras: BTreeMap<String, u64>,
 }
 
 /// How a node was removed.

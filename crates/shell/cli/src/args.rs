@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use model::{Capacity, LabelKey, Name};
+use model::{LabelKey, Name};
+use peer::Amounts;
 
 use crate::commands;
 use crate::manifest::units;
@@ -228,8 +229,19 @@ pub(crate) fn parse_label(text: &str) -> Result<(LabelKey, String), String> {
     Ok((key.parse().map_err(|error: model::NameError| error.to_string())?, value.to_owned()))
 }
 
+/// Reads `NAME=COUNT`, an extra of a node.
+pub(crate) fn parse_extra(text: &str) -> Result<(LabelKey, u64), String> {
+    let (name, count) = text.split_once('=').ok_or("an extra is written NAME=COUNT, like `gpu=1`")?;
+    let name = name.parse().map_err(|error: model::NameError| error.to_string())?;
+    let most = model::limits::EXTRA_COUNT_MAX;
+    match count.parse() {
+        Ok(count) if (1..=most).contains(&count) => Ok((name, count)),
+        _ => Err(format!("`{count}` is not a count, use a whole number from 1 to {most}")),
+    }
+}
+
 /// Reads `cpu=2,memory=1Gi,pids=500`; each is needed.
-pub(crate) fn parse_capacity(text: &str) -> Result<Capacity, String> {
+pub(crate) fn parse_capacity(text: &str) -> Result<Amounts, String> {
     let (mut cpu_m, mut memory_b, mut pids) = (None, None, None);
     for part in text.split(',') {
         let (key, value) = part.split_once('=').ok_or("write it like `cpu=2,memory=1Gi,pids=500`")?;
@@ -248,7 +260,7 @@ pub(crate) fn parse_capacity(text: &str) -> Result<Capacity, String> {
         Some(value) => Ok(value),
         None => Err(format!("`{name}` is missing, write it like `cpu=2,memory=1Gi,pids=500`")),
     };
-    Ok(Capacity {
+    Ok(Amounts {
         cpu_m: needed(cpu_m, "cpu")?,
         memory_b: needed(memory_b, "memory")?,
         pids: needed(pids, "pids")?,
@@ -354,7 +366,7 @@ mod tests {
     fn a_capacity_names_all_three() {
         assert_eq!(
             parse_capacity("cpu=2,memory=1Gi,pids=500"),
-            Ok(Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500 })
+            Ok(Amounts { cpu_m: 2000, memory_b: 1 << 30, pids: 500 })
         );
         for (bad, message) in [
             ("cpu=2", "`memory` is missing, write it like `cpu=2,memory=1Gi,pids=500`"),
@@ -366,6 +378,16 @@ mod tests {
         ] {
             assert_eq!(parse_capacity(bad).unwrap_err(), message);
         }
+    }
+
+    #[test]
+    fn an_extra_is_a_name_and_a_whole_count() {
+        assert_eq!(parse_extra("gpu=1"), Ok(("gpu".parse().unwrap(), 1)));
+        assert_eq!(parse_extra("gpu").unwrap_err(), "an extra is written NAME=COUNT, like `gpu=1`");
+        for bad in ["gpu=0", "gpu=half", "gpu=-1", "gpu=10001"] {
+            assert!(parse_extra(bad).unwrap_err().ends_with("use a whole number from 1 to 10000"), "{bad}");
+        }
+        assert!(parse_extra("=1").is_err());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a change asks for that nothing here answers to: labels that no node has, deployments that are not there.
+//! What a change asks for that nothing here answers to: labels and extras that no node has, deployments that are
+//! not there.
 //!
 //! These are warnings: a node with the label may join, the other deployment may come.
 
@@ -6,7 +7,8 @@ use std::collections::BTreeSet;
 
 use api::shapes::{DeploymentRow, NodeRow, NodeState};
 use api::{Client, routes};
-use model::{Group, HOST, PlacementGroup};
+use model::{Group, HOST, PlacementGroup, ResourcesGroup};
+use serde::de::DeserializeOwned;
 
 use crate::change::{NEAR_LETTERS, Prepared, Step};
 use crate::error::CliError;
@@ -17,14 +19,34 @@ fn perhaps<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known, NEAR_LETTERS).map(|it| format!("; is `{it}` meant?")).unwrap_or_default()
 }
 
-/// What is asked of where a deployment runs, where a step changes that.
-fn placement(step: &Step) -> Option<PlacementGroup> {
-    let group = Group::Placement.as_str();
-    let after = step.after.as_ref()?.get(group)?;
-    if step.before.get(group) == Some(after) {
+/// A group as a step leaves it, where the step changes it.
+fn changed<T: DeserializeOwned>(step: &Step, group: Group) -> Option<T> {
+    let after = step.after.as_ref()?.get(group.as_str())?;
+    if step.before.get(group.as_str()) == Some(after) {
         return None;
     }
     serde_json::from_str(after).ok()
+}
+
+/// What is asked of where a deployment runs.
+fn placement(step: &Step) -> Option<PlacementGroup> {
+    changed(step, Group::Placement)
+}
+
+/// Extras that are asked for and that no node has so many of.
+fn extras(step: &Step, nodes: &[&NodeRow]) -> Vec<String> {
+    let Some(resources) = changed::<ResourcesGroup>(step, Group::Resources) else { return Vec::new() };
+    let names: BTreeSet<&str> =
+        nodes.iter().flat_map(|node| node.capacity.extras.keys().map(String::as_str)).collect();
+    let most = |name: &str| nodes.iter().filter_map(|node| node.capacity.extras.get(name)).max();
+    let doubt = |(name, asked): (&model::LabelKey, u64)| match most(name.as_str()) {
+        None => {
+            Some(format!("no node has an extra `{name}`{}", perhaps(name.as_str(), names.iter().copied())))
+        }
+        Some(most) if *most < asked => Some(format!("no node has {asked} of `{name}`, the most is {most}")),
+        Some(_) => None,
+    };
+    resources.extras.iter().filter_map(doubt).map(|words| format!("{}: {words}", step.target)).collect()
 }
 
 fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<String> {
@@ -51,7 +73,11 @@ fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<Strin
 
 /// A line for each thing that is asked for and not there.
 pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec<String>, CliError> {
-    if !prepared.iter().flat_map(|one| &one.steps).any(|step| placement(step).is_some()) {
+    let asks = |step: &Step| {
+        let resources = || changed::<ResourcesGroup>(step, Group::Resources);
+        placement(step).is_some() || resources().is_some_and(|it| !it.extras.is_empty())
+    };
+    if !prepared.iter().flat_map(|one| &one.steps).any(asks) {
         return Ok(Vec::new());
     }
     let rows: Vec<NodeRow> = client.get(routes::NODES).await?;
@@ -63,6 +89,7 @@ pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec
         let names: BTreeSet<&str> =
             there.chain(one.steps.iter().map(|step| step.target.name.as_str())).collect();
         lines.extend(one.steps.iter().flat_map(|step| of_step(step, &nodes, &names)));
+        lines.extend(one.steps.iter().flat_map(|step| extras(step, &nodes)));
     }
     Ok(lines)
 }

@@ -67,6 +67,9 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
             put("resources.cpu", show_cpu(resources.cpu_m));
             put("resources.memory", show_memory(resources.memory_b));
             put("resources.pids", resources.pids.to_string());
+            for (name, count) in resources.extras.iter() {
+                put(&format!("resources.extras.{name}"), count.to_string());
+            }
         }
         Group::Env => {
             for (key, value) in read::<EnvGroup>(json)?.vars {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use model::{Capacity, LabelKey};
+use model::{Capacity, Extras, LabelKey};
 use serde::{Deserialize, Serialize};
 
 /// The settings of one node. A misspelt key is refused by name.
@@ -21,10 +21,25 @@ pub struct Config {
     pub cgroup_parent: String,
     /// What the node offers to containers; measured at start where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capacity: Option<Capacity>,
+    pub capacity: Option<Amounts>,
+    /// What else it offers, counted whole: `gpu = 1`.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
     /// Labels for placement.
     #[serde(default)]
     pub labels: BTreeMap<LabelKey, String>,
+}
+
+/// Amounts that each machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amounts {
+    /// Thousandths of a core.
+    pub cpu_m: u64,
+    /// Bytes of memory.
+    pub memory_b: u64,
+    /// Processes.
+    pub pids: u64,
 }
 
 /// Why the settings cannot be used. Nothing was changed.
@@ -69,6 +84,12 @@ impl Config {
             labels.entry(key.parse().expect("a word is a label's key")).or_insert(value);
         }
         labels
+    }
+
+    /// What the node offers: what its operator said, or else what the machine has.
+    pub fn offers(&self, measured: impl FnOnce() -> Amounts) -> Capacity {
+        let Amounts { cpu_m, memory_b, pids } = self.capacity.unwrap_or_else(measured);
+        Capacity { cpu_m, memory_b, pids, extras: self.extras.clone() }
     }
 
     /// The settings as text.

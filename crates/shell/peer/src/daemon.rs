@@ -9,7 +9,7 @@ use std::time::Instant;
 use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
-use model::{Capacity, Time};
+use model::Time;
 use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
 use runtime::{Runtime, RuntimeError, UserNamespaces};
 use store::{DataDir, Journal, JournalError, LockError, OpenError};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
 
 use crate::backend::Peer;
-use crate::config::{Config, ConfigError};
+use crate::config::{Amounts, Config, ConfigError};
 use crate::containers::{Keeper, chain, scan};
 use crate::images::Fetcher;
 use crate::mind::{Batch, Hands, Mind, Roster, door, wall_ms};
@@ -135,7 +135,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
 }
 
 /// What this machine has, less a reserve.
-pub fn measured_capacity() -> Capacity {
+pub fn measured_capacity() -> Amounts {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total_kib: u64 = meminfo
@@ -143,7 +143,7 @@ pub fn measured_capacity() -> Capacity {
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok())
         .unwrap_or(0);
-    Capacity {
+    Amounts {
         cpu_m: cores * 1_000 * OFFERED_PERCENT / 100,
         memory_b: total_kib * 1_024 / 100 * OFFERED_PERCENT,
         pids: PIDS_OFFERED,
@@ -271,7 +271,7 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             generation,
             addresses,
             labels: config.labels_with_platform(),
-            capacity: config.capacity.unwrap_or_else(measured_capacity),
+            capacity: config.offers(measured_capacity),
             signer: Signer::new({
                 let key = key.clone();
                 move |bytes| key.sign(bytes)

@@ -32,7 +32,7 @@ pub mod sabotage;
 mod setup;
 mod watch;
 
-pub use config::{Config, ConfigError};
+pub use config::{Amounts, Config, ConfigError};
 pub use daemon::{RunError, measured_capacity, run};
 pub use joining::TalkError;
 pub use setup::{InitError, Initialised, JoinError, Joined, NodeOptions, init, join};

@@ -14,8 +14,10 @@ use model::{Capacity, ContainerRecord, ContainerState, DocId, Mode, Name, NodeId
 use node::{Desired, Node};
 use planner::Placement;
 
-fn amounts(capacity: Capacity) -> Amounts {
-    Amounts { cpu_m: capacity.cpu_m, memory_b: capacity.memory_b, pids: capacity.pids }
+fn amounts(of: &Capacity) -> Amounts {
+    let Capacity { cpu_m, memory_b, pids, extras } = of;
+    let extras = extras.iter().map(|(name, count)| (name.to_string(), count)).collect();
+    Amounts { cpu_m: *cpu_m, memory_b: *memory_b, pids: *pids, extras }
 }
 
 /// Every record, this node's own as it is now.
@@ -61,8 +63,8 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                     Schedule::Cordoned => NodeSchedule::Cordoned,
                     Schedule::Drained => NodeSchedule::Drained,
                 },
-                capacity: record.as_ref().map(|record| amounts(record.capacity)).unwrap_or_default(),
-                free: record.as_ref().map(|record| amounts(free(record))).unwrap_or_default(),
+                capacity: record.as_ref().map(|record| amounts(&record.capacity)).unwrap_or_default(),
+                free: record.as_ref().map(|record| amounts(&free(record))).unwrap_or_default(),
                 heads: heads
                     .map(|(doc, heads)| (doc.to_string(), heads.iter().map(ToString::to_string).collect()))
                     .collect(),
@@ -513,21 +515,28 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 node: node.name_of(id),
                 fits: it.one_more.is_ok(),
                 why: match &it.one_more {
-                    Ok(fit) => format!(
-                        "one more fits: cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked; score {}",
-                        fit.free.cpu_m,
-                        fit.asked.cpu_m,
-                        fit.free.memory_b >> 20,
-                        fit.asked.memory_b.div_ceil(1 << 20),
-                        fit.free.pids,
-                        fit.asked.pids,
-                        score(fit)
-                    ),
+                    Ok(fit) => format!("one more fits: {}; score {}", amounts_of(fit), score(fit)),
                     Err(refusal) => refusal.to_string(),
                 },
             })
             .collect(),
     }
+}
+
+/// What is free and what is asked, of each resource.
+fn amounts_of(fit: &planner::Fit) -> String {
+    let planner::Fit { free, asked, .. } = fit;
+    let words = format!(
+        "cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked",
+        free.cpu_m,
+        asked.cpu_m,
+        free.memory_b >> 20,
+        asked.memory_b.div_ceil(1 << 20),
+        free.pids,
+        asked.pids,
+    );
+    let extra = |(name, asked)| format!("; {name} {} free, {asked} asked", free.extras.count(name));
+    words + &asked.extras.iter().map(extra).collect::<String>()
 }
 
 /// What decides between nodes that are equally crowded, in hundredths of a node.

@@ -243,7 +243,7 @@ impl Cluster {
                 revision: claim.revision,
                 revision_number: self.some_number(),
                 claim: self.some_number(),
-                resources: Capacity { cpu_m: 1, memory_b: u64::MAX, pids: 1 },
+                resources: Capacity { cpu_m: 1, memory_b: u64::MAX, pids: 1, ..Capacity::default() },
                 state: ContainerState::Running,
                 healthy: Some(true),
                 pid: None,
@@ -262,7 +262,12 @@ impl Cluster {
             name: crate::author::name("liar"),
             addresses: vec!["nowhere".to_owned(); self.rng.random_range(0..40)],
             labels: BTreeMap::new(),
-            capacity: Capacity { cpu_m: u32::MAX.into(), memory_b: u64::MAX, pids: u32::MAX.into() },
+            capacity: Capacity {
+                cpu_m: u32::MAX.into(),
+                memory_b: u64::MAX,
+                pids: u32::MAX.into(),
+                ..Capacity::default()
+            },
             capacity_version: self.some_number(),
             links: self.hosts.iter().map(|it| it.id).collect(),
             containers,

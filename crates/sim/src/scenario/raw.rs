@@ -50,6 +50,9 @@ pub(super) struct World {
 pub(super) struct OneNode {
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
+    /// Counted things.
+    #[serde(default)]
+    pub(super) extras: BTreeMap<Text, u64>,
     #[serde(default)]
     pub(super) labels: BTreeMap<Text, String>,
 }
@@ -99,6 +102,8 @@ pub(super) struct Deploy {
     pub(super) by: Option<Text>,
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
+    #[serde(default)]
+    pub(super) extras: BTreeMap<Text, u64>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     /// Labels that a node must have.

@@ -170,7 +170,7 @@ impl Run {
                 let names = Names(hosts);
                 cluster.tell(format!("{names} will offer {cpu_m}m cpu and {mib} MiB when started again"));
                 for host in hosts {
-                    cluster.offer(*host, *capacity);
+                    cluster.offer(*host, capacity.clone());
                 }
             }
             _ => {}

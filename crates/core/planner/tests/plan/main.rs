@@ -1,6 +1,7 @@
 //! Plans of whole clusters: each rule on its own, and what is true of every cluster.
 #![expect(clippy::unwrap_used, reason = "what a test made itself is there")]
 
+mod extras;
 mod packing;
 mod placement;
 mod properties;

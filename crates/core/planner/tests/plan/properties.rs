@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{MIB, World, deployment, node_id, replica, with_port};
-use model::{Capacity, ContainerState, NodeId, RecordVersion, RestartPolicy};
+use crate::world::{MIB, World, deployment, gpus, node_id, replica, with_port};
+use model::{Capacity, ContainerState, Extras, NodeId, RecordVersion, RestartPolicy};
 use planner::{NodeView, Placement, Plan, Planner, Rank, holds_capacity};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -147,6 +147,7 @@ fn season(it: &mut model::Deployment, flavour: u8) {
         deployment: name.parse().unwrap(),
         within: within.parse().unwrap(),
     };
+    it.resources.extras = gpus(u64::from(flavour >> 6).saturating_sub(1));
     match flavour >> 2 & 15 {
         0 => placement.require.push("zone in (0, 1)".parse().unwrap()),
         1 => placement.require.push("host != node-0".parse().unwrap()),
@@ -192,6 +193,7 @@ fn apply(world: &mut World, edit: &Edit) {
                 world.add_node(*n);
                 world.node(*n).capacity.memory_b = memory * MIB;
                 world.node(*n).labels = zone(*in_zone);
+                world.node(*n).capacity.extras = gpus(memory % 4);
             }
         }
         Edit::RemoveNode { n } => {
@@ -237,6 +239,7 @@ fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
         Edit::Relabel { zone: in_zone, .. } => world.node(n).labels = zone(*in_zone),
         Edit::Shrink { memory, .. } => {
             world.node(n).capacity.memory_b = memory * MIB;
+            world.node(n).capacity.extras = gpus(memory % 3);
             world.node(n).capacity_version += 1;
         }
         Edit::State { which, state, healthy, .. } => {
@@ -353,7 +356,11 @@ proptest! {
         for (id, sum) in added(&world, &plan) {
             let node = &world.nodes[&id];
             let holding = node.containers.iter().filter(|it| holds_capacity(it.state));
-            let held = holding.fold(Capacity::default(), |held, it| held.plus(&it.resources));
+            let mut held = holding.fold(Capacity::default(), |held, it| held.plus(&it.resources));
+            // A device that was taken out is lacking to those that had it, and to nobody who asks for none.
+            if sum.extras.is_empty() {
+                held.extras = Extras::NONE;
+            }
             prop_assert!(node.capacity.holds(&held.plus(&sum)), "{id:?} has {held:?} and gets {sum:?}");
         }
     }

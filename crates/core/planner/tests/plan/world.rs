@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Capacity, Class, ContainerId, ContainerRecord, ContainerState, Declined, Deployment, Digest, EnvGroup,
-    EventId, ImageGroup, MetaGroup, Mode, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol,
+    EventId, Extras, ImageGroup, MetaGroup, Mode, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol,
     ReplicaId, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
 use planner::{NodeView, Placement, Plan, RULES, View, Wanted};
@@ -32,7 +32,7 @@ impl Machine {
             ordinal: 0,
             name: &self.name,
             labels: &self.labels,
-            capacity: self.capacity,
+            capacity: &self.capacity,
             capacity_version: self.capacity_version,
             alive: self.alive,
             accepts_new: self.accepts_new,
@@ -69,7 +69,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
             user: None,
         },
         replicas: ReplicasGroup { count, class: Class::Available, mode: Mode::Replicated },
-        resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10 },
+        resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10, ..ResourcesGroup::default() },
         env: EnvGroup::default(),
         ports: PortsGroup::default(),
         placement: PlacementGroup::default(),
@@ -98,6 +98,12 @@ pub(crate) fn replica(of: &Deployment, ordinal: u32) -> ReplicaId {
     }
 }
 
+/// So many of the extra `gpu`; none for 0.
+pub(crate) fn gpus(count: u64) -> Extras {
+    let counts = (count > 0).then(|| ("gpu".parse().unwrap(), count));
+    Extras::new(counts.into_iter().collect()).unwrap()
+}
+
 impl World {
     /// `nodes` boxes of one core, 1,000 MiB and 100 processes.
     pub(crate) fn new(nodes: u8) -> Self {
@@ -112,7 +118,7 @@ impl World {
         let it = Machine {
             name: format!("node-{n}").parse().unwrap(),
             labels: BTreeMap::new(),
-            capacity: Capacity { cpu_m: 1_000, memory_b: 1_000 * MIB, pids: 100 },
+            capacity: Capacity { cpu_m: 1_000, memory_b: 1_000 * MIB, pids: 100, ..Capacity::default() },
             capacity_version: 1,
             alive: true,
             accepts_new: true,

@@ -72,6 +72,17 @@ fn of(free: u64, all: u64, show: fn(u64) -> String) -> String {
     format!("{}/{}", show(free), show(all))
 }
 
+fn extras(row: &NodeRow) -> String {
+    if row.capacity.extras.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let one = |(name, all): (&String, &u64)| {
+        let free = row.free.extras.get(name).copied().unwrap_or(0);
+        format!("{name}={free}/{all}")
+    };
+    row.capacity.extras.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
 pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> {
     context.out.rows(
         rows,
@@ -88,6 +99,7 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
             ("CPU FREE", &|row| of(row.free.cpu_m, row.capacity.cpu_m, show_cpu)),
             ("MEMORY FREE", &|row| of(row.free.memory_b, row.capacity.memory_b, show_bytes)),
             ("PIDS FREE", &|row| of(row.free.pids, row.capacity.pids, |count| count.to_string())),
+            ("EXTRAS FREE", &extras),
             ("+ADDRESSES", &|row| row.addresses.join(",")),
             ("+HEADS", &|row| {
                 let heads = row.heads.iter().map(|(doc, heads)| {

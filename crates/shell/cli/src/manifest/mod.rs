@@ -1,7 +1,7 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
-//! `node` reads text into a tree of placed values, `read` walks it (`placement` and `update` the parts that
-//! say where and how), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
+//! `node` reads text into a tree of placed values, `read` walks it (`placement`, `resources` and
+//! `update` the parts that say where, with what and how), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
 //! files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
@@ -13,6 +13,7 @@ mod node;
 pub(crate) mod nodes;
 mod placement;
 mod read;
+mod resources;
 pub mod schema;
 pub mod units;
 mod update;

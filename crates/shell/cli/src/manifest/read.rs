@@ -38,13 +38,11 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 21] = [
     "apart",
     "update",
 ];
-/// The fields of `resources`.
-pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The fields of a port.
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 26] = [
+const HABITS: [(&str, &str); 28] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -71,6 +69,8 @@ const HABITS: [(&str, &str); 26] = [
     ("priorityClassName", "priority"),
     ("restartPolicy", "restart"),
     ("publish", "ports"),
+    ("gpu", "extras"),
+    ("devices", "extras"),
 ];
 
 /// An image as a manifest names it.
@@ -568,25 +568,6 @@ impl Reader {
             }
         };
         parse(&text).map_err(|error| self.note(node.place, format!("{what}: {error}"))).ok()
-    }
-
-    fn resources(&mut self, node: &Node) -> Option<ResourcesGroup> {
-        let fields = self.fields(node, "resources", &RESOURCES_FIELDS)?;
-        let default = ResourcesGroup::default();
-        let before = self.problems.len();
-        let cpu_m = fields.get("cpu").map_or(Some(default.cpu_m), |node| {
-            self.amount(node, "resources.cpu", units::CPU_FORMS, units::cpu)
-        });
-        let memory_b = fields.get("memory").map_or(Some(default.memory_b), |node| {
-            self.amount(node, "resources.memory", units::MEMORY_FORMS, units::memory)
-        });
-        let pids = fields.get("pids").map_or(Some(default.pids), |node| {
-            self.whole(node, "resources.pids", 1, model::limits::PIDS_MAX)
-        });
-        if self.problems.len() > before {
-            return None;
-        }
-        Some(ResourcesGroup { cpu_m: cpu_m?, memory_b: memory_b?, pids: pids? })
     }
 
     fn ports(&mut self, node: &Node) -> Vec<Port> {

@@ -262,7 +262,15 @@ pub(super) struct ResourcesForm {
     /// Processes.
     #[schemars(default = "default_pids", range(min = 1, max = 4_194_304))]
     pids: u64,
+    /// Named things of a node, counted whole: `gpu: 1`.
+    extras: Option<BTreeMap<String, ExtraCount>>,
 }
+
+/// A whole count.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "ExtraCount", transparent)]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+pub(super) struct ExtraCount(#[schemars(range(min = 1, max = 10_000))] u64);
 
 fn default_cpu() -> &'static str {
     "100m"

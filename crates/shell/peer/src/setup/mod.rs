@@ -17,11 +17,11 @@ use std::time::SystemTime;
 use document::Documents;
 use document::event::{Author, Body, EVENT_VERSION, Genesis, Hex, Kind, NodeInfo, SignedEvent, UserInfo};
 use identity::{KeyFileError, KeyPair, RandomError};
-use model::{Capacity, ClusterId, DocId, LabelKey, Name, NodeId};
+use model::{ClusterId, DocId, Extras, LabelKey, Name, NodeId};
 use store::fs::{Disk, Fs};
 use store::{CreateError, DataDir, Draft, FileError, Format, OpenError, Secret};
 
-use crate::config::Config;
+use crate::config::{Amounts, Config};
 
 pub use self::join::{JoinError, Joined, join};
 
@@ -42,7 +42,9 @@ pub struct NodeOptions {
     /// Labels.
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers; measured at start where not given.
-    pub capacity: Option<Capacity>,
+    pub capacity: Option<Amounts>,
+    /// What else it offers.
+    pub extras: Extras,
     /// The cgroup folder of its containers.
     pub cgroup_parent: String,
 }
@@ -170,6 +172,7 @@ fn finish(
         advertise: options.advertise.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
         capacity: options.capacity,
+        extras: options.extras.clone(),
         labels: options.labels.clone(),
     };
     draft.finish(format, events, &config.to_text()).map_err(folder::<CreateError>(&options.dir))

@@ -39,6 +39,7 @@ fn options_at(dir: &Path, name: &str) -> NodeOptions {
         advertise: Vec::new(),
         labels: BTreeMap::new(),
         capacity: None,
+        extras: Extras::NONE,
         cgroup_parent: "skerry".to_owned(),
     }
 }
