@@ -65,6 +65,7 @@ impl Cluster {
             addresses: vec![address(host)],
             labels: it.machine.labels.clone(),
             capacity: it.machine.capacity.clone(),
+            terms: model::Terms::default(),
             signer: it.signer.clone(),
             reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
@@ -109,6 +110,16 @@ impl Cluster {
         self.tell(format!("n{}'s disk {}", host + 1, if full { "is full" } else { "has room again" }));
         self.hosts[host].disk_full = full;
         self.hosts[host].disk_room = None;
+    }
+
+    /// Makes a machine short of memory, so many hundredths of a percent of the time; its peer notices.
+    pub fn press(&mut self, host: usize, memory: u16) {
+        let words = format!("n{} waits for memory {} % of the time", host + 1, memory / 100);
+        self.tell(words);
+        if self.hosts[host].node.is_some() {
+            let pressure = node::Pressure { memory: Some(memory), ..node::Pressure::default() };
+            self.input(host, Input::Pressure(pressure));
+        }
     }
 
     /// Datagrams lost from now on, in thousandths.

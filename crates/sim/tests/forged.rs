@@ -134,6 +134,8 @@ fn any_record(of: NodeId) -> impl Strategy<Value = NodeRecord> {
             addresses,
             labels: std::collections::BTreeMap::new(),
             capacity: model::Capacity { cpu_m: cpu.into(), memory_b: 1, pids: 1, ..Default::default() },
+            terms: model::Terms::default(),
+            pressure: None,
             capacity_version,
             links,
             containers: vec![],

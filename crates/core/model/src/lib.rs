@@ -21,7 +21,7 @@ mod sabotage;
 mod time;
 mod update;
 
-pub use capacity::Capacity;
+pub use capacity::{Capacity, Limits, Terms};
 pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capacity, ContainerId, Digest, DocId, EventId, LabelKey, Name, NodeId, ReplicaId, Revision};
+use crate::{
+    Capacity, ContainerId, Digest, DocId, EventId, LabelKey, Name, NodeId, ReplicaId, Revision, Terms,
+};
 
 /// Orders the records of one node: a later start beats any count of an earlier one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +33,10 @@ pub struct NodeRecord {
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers to containers.
     pub capacity: Capacity,
+    /// How its operator has it offer what its machine has.
+    pub terms: Terms,
+    /// Why it takes no new work for now, with its numbers, for people: its machine is short of something.
+    pub pressure: Option<String>,
     /// Raised whenever its capacity changes or grows free again; frees it from its declines.
     pub capacity_version: u64,
     /// Nodes that it has a live link to: what it says reaches those without being passed on.
@@ -59,6 +65,8 @@ impl NodeRecord {
             addresses,
             labels,
             capacity,
+            terms,
+            pressure,
             capacity_version,
             links,
             containers,
@@ -73,6 +81,8 @@ impl NodeRecord {
             && *addresses == later.addresses
             && *labels == later.labels
             && *capacity == later.capacity
+            && *terms == later.terms
+            && *pressure == later.pressure
             && *capacity_version == later.capacity_version
             && *links == later.links
             && *containers == later.containers

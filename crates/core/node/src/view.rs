@@ -73,6 +73,7 @@ impl Node {
                             alive: is_own || self.alive.contains(id) || self.has(Sabotage::NoTakeOver),
                             ordinal: ordinals.get(id).copied().unwrap_or_default(),
                             accepts_new: member.schedule == Schedule::Normal,
+                            pressure: record.pressure.as_deref(),
                             drains: member.schedule == Schedule::Drained,
                             images: &record.images,
                             containers: &record.containers,

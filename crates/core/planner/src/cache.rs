@@ -189,6 +189,7 @@ pub(crate) struct Node {
     pub(crate) capacity_version: u64,
     pub(crate) alive: bool,
     pub(crate) accepts_new: bool,
+    pub(crate) pressure: Option<String>,
     pub(crate) drains: bool,
     /// Sorted.
     pub(crate) images: Vec<Digest>,
@@ -233,6 +234,7 @@ impl Node {
             capacity_version: view.capacity_version,
             alive: view.alive,
             accepts_new: view.accepts_new,
+            pressure: view.pressure.map(str::to_owned),
             drains: view.drains,
             images: digests(view),
             held: holds.clone().fold(Capacity::default(), |sum, claim| sum.plus(&claim.resources)),
@@ -257,6 +259,7 @@ impl Node {
     fn says(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
         self.capacity == *view.capacity
             && self.capacity_version == view.capacity_version
+            && self.pressure.as_deref() == view.pressure
             && self.claims.len() == view.containers.len()
             && self.declines.len() == view.declined.len()
             && self.name == *view.name

@@ -112,6 +112,11 @@ pub enum Refusal {
     Drains,
     /// The node takes no new work.
     Cordoned,
+    /// The node's machine is short of something, and takes no new work for now.
+    Pressure {
+        /// Its words.
+        reason: String,
+    },
     /// The node lacks a label, or has another value.
     Label {
         /// The label.
@@ -198,6 +203,7 @@ impl fmt::Display for Refusal {
             Self::Down => f.write_str("down"),
             Self::Drains => f.write_str("drains: what it runs is to move elsewhere"),
             Self::Cordoned => f.write_str("cordoned: takes no new work"),
+            Self::Pressure { reason } => write!(f, "pressure: takes no new work for now; {reason}"),
             Self::Label { key, want, has: Some(has) } => write!(f, "label: {key}={has}, {key}={want} asked"),
             Self::Label { key, want, has: None } => write!(f, "label: no {key}, {key}={want} asked"),
             Self::Requirement { requirement, has: Some(has) } => {

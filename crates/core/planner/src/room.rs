@@ -44,6 +44,7 @@ pub(crate) enum Why<'a> {
     Down,
     Drains,
     Cordoned,
+    Pressure(&'a str),
     Label(&'a LabelKey, &'a String, Option<&'a str>),
     Requirement(&'a Requirement, Option<&'a str>),
     Declined(&'a str),
@@ -65,6 +66,7 @@ impl From<Why<'_>> for Refusal {
             Why::Down => Self::Down,
             Why::Drains => Self::Drains,
             Why::Cordoned => Self::Cordoned,
+            Why::Pressure(reason) => Self::Pressure { reason: reason.to_owned() },
             Why::Label(key, want, has) => {
                 Self::Label { key: key.clone(), want: want.clone(), has: has.map(str::to_owned) }
             }
@@ -264,6 +266,9 @@ impl<'a> Room<'a> {
         }
         if !node.accepts_new {
             return Err(Why::Cordoned);
+        }
+        if let Some(reason) = &node.pressure {
+            return Err(Why::Pressure(reason));
         }
         let value = |key: &LabelKey| label_of(&node.labels, &node.name, key);
         match spec.unmet(node) {

@@ -36,6 +36,8 @@ pub struct NodeView<'a> {
     pub alive: bool,
     /// Whether it takes new work: false while it is cordoned. What it runs stays.
     pub accepts_new: bool,
+    /// Why its machine takes no new work for now, in its own words. What it runs stays.
+    pub pressure: Option<&'a str>,
     /// Whether what it runs is to move elsewhere. It takes no new work then either.
     pub drains: bool,
     /// The images that it holds whole.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::{
     Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId,
     Extras, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision, Signature,
-    SignedRecord,
+    SignedRecord, Terms,
 };
 use proptest::prelude::*;
 use wire::{
@@ -33,6 +33,8 @@ fn record() -> NodeRecord {
         addresses: vec!["10.0.0.1:7070".into()],
         labels: BTreeMap::from([("site".parse().unwrap(), "north".into())]),
         capacity: Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500, extras: extras() },
+        terms: Terms { reserved_cpu_m: 200, cpu_percent: 150, ..Terms::default() },
+        pressure: Some("memory: short".into()),
         capacity_version: 3,
         links: vec![NodeId::from_bytes([2; 32])],
         containers: vec![ContainerRecord {

@@ -110,6 +110,10 @@ pub enum NodeSchedule {
     Drained,
 }
 
+fn whole() -> u16 {
+    100
+}
+
 /// One row of `node ls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeRow {
@@ -133,6 +137,21 @@ pub struct NodeRow {
     pub labels: BTreeMap<String, String>,
     /// Where its mesh port is reached.
     pub addresses: Vec<String>,
+    /// Percent of what it has, beside its reserve, that it offers of its processors; above 100: over-committed.
+    #[serde(default = "whole")]
+    pub cpu_percent: u16,
+    /// The same of its memory.
+    #[serde(default = "whole")]
+    pub memory_percent: u16,
+    /// Thousandths of a core that it keeps for its system.
+    #[serde(default)]
+    pub reserved_cpu_m: u64,
+    /// Bytes of memory that it keeps.
+    #[serde(default)]
+    pub reserved_memory_b: u64,
+    /// Why it takes no new work for now, if its machine is short of something.
+    #[serde(default)]
+    pub pressure: Option<String>,
     /// How it was removed, if it was.
     pub removed: Option<Removal>,
 }

@@ -78,6 +78,25 @@ fn extras_that_no_node_has_so_many_of_are_doubted_and_those_of_a_node_are_listed
 }
 
 #[test]
+fn what_a_node_is_short_of_and_gives_away_twice_is_listed() {
+    let peer = Peer::new(|state| {
+        let mut n1 = node("n1", "a1", NodeState::Up);
+        (n1.cpu_percent, n1.memory_percent, n1.reserved_cpu_m) = (150, 105, 250);
+        n1.pressure =
+            Some("memory: something waited for it 34.05 % of ten seconds, the limit is 20 %".into());
+        state.nodes = vec![n1, node("n2", "a2", NodeState::Up)];
+    });
+    let listed = peer.run(&["node", "ls"]).stdout;
+    for word in ["up, short of memory", "1500m/2 (x1.50)", "(x1.05)"] {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+    let wide = peer.run(&["node", "ls", "-o", "wide"]).stdout;
+    for word in ["cpu=250m,memory=", "34.05 % of ten seconds"] {
+        assert!(wide.contains(word), "{word}: {wide}");
+    }
+}
+
+#[test]
 fn a_node_is_cordoned_drained_and_let_work_again_and_the_last_one_not_unasked() {
     let peer = Peer::new(|state| {
         let mut other = node("n2", "a2", NodeState::Up);

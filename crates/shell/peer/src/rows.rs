@@ -54,6 +54,8 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                 Liveness::Down => NodeState::Down,
             };
             let heads = record.iter().flat_map(|record| &record.heads);
+            let terms = record.as_ref().map(|record| record.terms).unwrap_or_default();
+            let pressure = record.as_ref().and_then(|record| record.pressure.clone());
             NodeRow {
                 name: member.name.to_string(),
                 id: id.to_string(),
@@ -75,6 +77,11 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                     .map(|(key, value)| (key.to_string(), value.clone()))
                     .collect(),
                 addresses: record.map_or_else(|| member.addresses.clone(), |record| record.addresses),
+                cpu_percent: terms.cpu_percent,
+                memory_percent: terms.memory_percent,
+                reserved_cpu_m: terms.reserved_cpu_m,
+                reserved_memory_b: terms.reserved_memory_b,
+                pressure,
                 removed: None,
             }
         })
@@ -91,6 +98,11 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         seen_s: None,
         labels: BTreeMap::new(),
         addresses: Vec::new(),
+        cpu_percent: 100,
+        memory_percent: 100,
+        reserved_cpu_m: 0,
+        reserved_memory_b: 0,
+        pressure: None,
         removed: removal(node, id),
     }));
     rows.sort_by(|a, b| {
@@ -515,12 +527,30 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 node: node.name_of(id),
                 fits: it.one_more.is_ok(),
                 why: match &it.one_more {
-                    Ok(fit) => format!("one more fits: {}; score {}", amounts_of(fit), score(fit)),
-                    Err(refusal) => refusal.to_string(),
+                    Ok(fit) => {
+                        format!(
+                            "one more fits: {}; score {}{}",
+                            amounts_of(fit),
+                            score(fit),
+                            ratios(node, id)
+                        )
+                    }
+                    Err(refusal) => format!("{refusal}{}", ratios(node, id)),
                 },
             })
             .collect(),
     }
+}
+
+/// That a node gives more away than it has, if so.
+fn ratios(node: &Node, id: &NodeId) -> String {
+    let own = (*id == node.config().me).then(|| node.config().terms);
+    let terms = own.or_else(|| node.records().get(id).map(|record| record.terms)).unwrap_or_default();
+    let parts = [("cpu", terms.cpu_percent), ("memory", terms.memory_percent)];
+    let over = parts.iter().filter(|(_, percent)| *percent != 100);
+    let over: Vec<String> =
+        over.map(|(what, percent)| format!("{what} is over-committed to {percent} %")).collect();
+    if over.is_empty() { String::new() } else { format!("; {}", over.join(", ")) }
 }
 
 /// What is free and what is asked, of each resource.

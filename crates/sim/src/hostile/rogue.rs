@@ -268,6 +268,8 @@ impl Cluster {
                 pids: u32::MAX.into(),
                 ..Capacity::default()
             },
+            terms: model::Terms::default(),
+            pressure: None,
             capacity_version: self.some_number(),
             links: self.hosts.iter().map(|it| it.id).collect(),
             containers,

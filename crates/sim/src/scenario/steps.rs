@@ -169,6 +169,13 @@ impl Reader<'_> {
             let capacity = self.capacity(it.cpu_m, it.memory_mib);
             acts.push(Act::Capacity(self.some(&it.on)?, capacity));
         }
+        if let Some(it) = &raw.pressure {
+            let percent = *it.memory_percent.get_ref();
+            if percent > 100 {
+                return fault(it.memory_percent.span(), format!("{percent} % of the time"), "use 0 to 100");
+            }
+            acts.push(Act::Pressure(self.some(&it.on)?, percent * 100));
+        }
         Ok(())
     }
 

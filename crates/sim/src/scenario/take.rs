@@ -79,7 +79,8 @@ impl Run {
             | Act::Start(_)
             | Act::DiskFull(..)
             | Act::Clock(..)
-            | Act::Capacity(..) => self.change_machines(act),
+            | Act::Capacity(..)
+            | Act::Pressure(..) => self.change_machines(act),
             Act::Crash(..) | Act::CrashLoop(_) | Act::Mend(_) => {
                 self.change_programs(act);
                 Ok(())
@@ -165,6 +166,7 @@ impl Run {
                     cluster.skew_clock(*host, skew_ms);
                 }
             }
+            Act::Pressure(hosts, memory) => hosts.iter().for_each(|host| cluster.press(*host, *memory)),
             Act::Capacity(hosts, capacity) => {
                 let (cpu_m, mib) = (capacity.cpu_m, capacity.memory_b >> 20);
                 let names = Names(hosts);

@@ -55,6 +55,10 @@ enum Edit {
         n: u8,
         drains: bool,
     },
+    Press {
+        n: u8,
+        pressed: bool,
+    },
     Relabel {
         n: u8,
         zone: u8,
@@ -106,6 +110,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (n(), any::<bool>()).prop_map(|(n, alive)| Edit::Alive { n, alive }),
         1 => (n(), any::<bool>()).prop_map(|(n, accepts_new)| Edit::Cordon { n, accepts_new }),
         1 => (n(), any::<bool>()).prop_map(|(n, drains)| Edit::Drain { n, drains }),
+        1 => (n(), any::<bool>()).prop_map(|(n, pressed)| Edit::Press { n, pressed }),
         1 => (n(), 0..2_u8).prop_map(|(n, zone)| Edit::Relabel { n, zone }),
         1 => (n(), 10..900_u64).prop_map(|(n, memory)| Edit::Shrink { n, memory }),
         4 => (n(), name(), 0..6_u32, 0..3_u8, 0..4_u64, any::<Index>(), healthy()).prop_map(
@@ -219,6 +224,7 @@ fn apply(world: &mut World, edit: &Edit) {
         Edit::Alive { n, .. }
         | Edit::Cordon { n, .. }
         | Edit::Drain { n, .. }
+        | Edit::Press { n, .. }
         | Edit::Relabel { n, .. }
         | Edit::Shrink { n, .. }
         | Edit::State { n, .. }
@@ -236,6 +242,7 @@ fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
         Edit::Alive { alive, .. } => world.node(n).alive = *alive,
         Edit::Cordon { accepts_new, .. } => world.node(n).accepts_new = *accepts_new,
         Edit::Drain { drains, .. } => world.node(n).drains = *drains,
+        Edit::Press { pressed, .. } => world.node(n).pressure = pressed.then(|| "memory: short".to_owned()),
         Edit::Relabel { zone: in_zone, .. } => world.node(n).labels = zone(*in_zone),
         Edit::Shrink { memory, .. } => {
             world.node(n).capacity.memory_b = memory * MIB;
@@ -437,7 +444,7 @@ proptest! {
                 _ => continue,
             };
             let node = &world.nodes[on];
-            prop_assert!(node.alive && node.accepts_new && !node.drains);
+            prop_assert!(node.alive && node.accepts_new && node.pressure.is_none() && !node.drains);
             prop_assert!(of.placement.is_met_by(&node.labels, &node.name));
             for port in &of.ports.ports {
                 ports.entry((*on, port.host)).or_default().insert(id.deployment.as_str());
@@ -547,7 +554,7 @@ proptest! {
             for (id, node) in &mut view.nodes {
                 let words = format!(
                     "{:?}",
-                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..*node }
+                    NodeView { alive: true, accepts_new: true, pressure: None, drains: false, ordinal: 0, ..*node }
                 );
                 let (last, count) = said.entry(*id).or_default();
                 if *last != words {

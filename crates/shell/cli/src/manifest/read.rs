@@ -498,12 +498,19 @@ impl Reader {
         let place = match &error {
             GroupError::Invalid { field, .. } => {
                 let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
-                fields.get(outer).map_or(node.place, |node| match &node.value {
+                let within = |node: &Node, part: &str| match &node.value {
                     Value::Map(entries) => entries
                         .iter()
-                        .find(|(key, _)| matches!(&key.value, Value::Text(word) if word == inner))
-                        .map_or(node.place, |(_, value)| value.place),
-                    _ => node.place,
+                        .find(|(key, _)| matches!(&key.value, Value::Text(word) if word == part))
+                        .map(|(_, value)| value.clone()),
+                    _ => None,
+                };
+                fields.get(outer).map_or(node.place, |outer| {
+                    let mut found = (*outer).clone();
+                    for part in inner.split('.') {
+                        found = within(&found, part).unwrap_or(found);
+                    }
+                    found.place
                 })
             }
             _ => node.place,

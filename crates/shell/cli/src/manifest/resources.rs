@@ -1,16 +1,18 @@
-//! The fields of `resources`: what is set aside for a replica.
+//! The fields of `resources`: what is set aside for a replica, and the most that it may use.
 
 use std::collections::BTreeMap;
 
 use model::limits::{EXTRA_COUNT_MAX, EXTRAS_MAX, PIDS_MAX};
-use model::{Extras, LabelKey, ResourcesGroup};
+use model::{Extras, LabelKey, Limits, ResourcesGroup};
 
 use super::node::{Node, Value};
 use super::read::Reader;
 use super::{start_of, units};
 
 /// The fields of `resources`.
-pub(super) const RESOURCES_FIELDS: [&str; 4] = ["cpu", "memory", "pids", "extras"];
+pub(super) const RESOURCES_FIELDS: [&str; 5] = ["cpu", "memory", "pids", "extras", "limits"];
+/// The fields of `limits`.
+pub(super) const LIMITS_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 
 impl Reader {
     /// What is set aside. What is wrong is noted.
@@ -29,10 +31,30 @@ impl Reader {
             .map_or(Some(default.pids), |node| self.whole(node, "resources.pids", 1, PIDS_MAX));
         let extras =
             fields.get("extras").map(|node| self.extras(node, "resources.extras")).unwrap_or_default();
+        let limits = fields.get("limits").and_then(|node| self.limits(node)).unwrap_or_default();
         if self.problems.len() > before {
             return None;
         }
-        Some(ResourcesGroup { cpu_m: cpu_m?, memory_b: memory_b?, pids: pids?, extras })
+        let mut group = ResourcesGroup { cpu_m: cpu_m?, memory_b: memory_b?, pids: pids?, extras, limits };
+        // A limit that says nothing new makes no other revision.
+        let Limits { cpu_m, memory_b, pids } = &mut group.limits;
+        *cpu_m = cpu_m.filter(|limit| *limit != group.cpu_m);
+        *memory_b = memory_b.filter(|limit| *limit != group.memory_b);
+        *pids = pids.filter(|limit| *limit != group.pids);
+        Some(group)
+    }
+
+    /// The most that a replica may use.
+    fn limits(&mut self, node: &Node) -> Option<Limits> {
+        let fields = self.fields(node, "resources.limits", &LIMITS_FIELDS)?;
+        let cpu_m = fields
+            .get("cpu")
+            .and_then(|node| self.amount(node, "resources.limits.cpu", units::CPU_FORMS, units::cpu));
+        let memory_b = fields.get("memory").and_then(|node| {
+            self.amount(node, "resources.limits.memory", units::MEMORY_FORMS, units::memory)
+        });
+        let pids = fields.get("pids").and_then(|node| self.whole(node, "resources.limits.pids", 1, PIDS_MAX));
+        Some(Limits { cpu_m, memory_b, pids })
     }
 
     /// Named things with whole counts.

@@ -278,6 +278,11 @@ pub(crate) fn node(name: &str, id: &str, state: NodeState) -> NodeRow {
         seen_s: Some(if state == NodeState::Up { 0 } else { 252 }),
         labels: BTreeMap::from([("site".into(), "north".into())]),
         addresses: vec![format!("{name}.example:7440")],
+        cpu_percent: 100,
+        memory_percent: 100,
+        reserved_cpu_m: 0,
+        reserved_memory_b: 0,
+        pressure: None,
         removed: None,
     }
 }

@@ -21,7 +21,7 @@ use model::{ClusterId, DocId, Extras, LabelKey, Name, NodeId};
 use store::fs::{Disk, Fs};
 use store::{CreateError, DataDir, Draft, FileError, Format, OpenError, Secret};
 
-use crate::config::{Amounts, Config};
+use crate::config::{Amounts, Config, Overcommit, Pressure, Reserve};
 
 pub use self::join::{JoinError, Joined, join};
 
@@ -45,6 +45,12 @@ pub struct NodeOptions {
     pub capacity: Option<Amounts>,
     /// What else it offers.
     pub extras: Extras,
+    /// What is kept for the system; as usual where not given.
+    pub reserve: Option<Reserve>,
+    /// How often the rest is given away.
+    pub overcommit: Overcommit,
+    /// Whether it takes new work while its machine is short of something.
+    pub pressure: Pressure,
     /// The cgroup folder of its containers.
     pub cgroup_parent: String,
 }
@@ -173,6 +179,9 @@ fn finish(
         cgroup_parent: options.cgroup_parent.clone(),
         capacity: options.capacity,
         extras: options.extras.clone(),
+        reserve: options.reserve,
+        overcommit: options.overcommit,
+        pressure: options.pressure.clone(),
         labels: options.labels.clone(),
     };
     draft.finish(format, events, &config.to_text()).map_err(folder::<CreateError>(&options.dir))

@@ -40,6 +40,9 @@ fn options_at(dir: &Path, name: &str) -> NodeOptions {
         labels: BTreeMap::new(),
         capacity: None,
         extras: Extras::NONE,
+        reserve: None,
+        overcommit: Overcommit::default(),
+        pressure: Pressure::default(),
         cgroup_parent: "skerry".to_owned(),
     }
 }
