@@ -74,6 +74,7 @@ impl Default for Overcommit {
 }
 
 impl Overcommit {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
     fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -166,13 +167,12 @@ impl Config {
     /// Where the reserve leaves nothing, or a percentage is out of its range.
     pub fn offers(&self, measured: impl FnOnce() -> Amounts) -> Result<(Capacity, Terms), ConfigError> {
         let offer = |problem: String| ConfigError::Offer { problem };
-        let (has, usual) = match self.capacity {
-            Some(declared) => (declared, Reserve::default()),
-            None => {
-                let has = measured();
-                let kept = |whole: u64| whole - whole / 100 * OFFERED_PERCENT;
-                (has, Reserve { cpu_m: kept(has.cpu_m), memory_b: kept(has.memory_b) })
-            }
+        let (has, usual) = if let Some(declared) = self.capacity {
+            (declared, Reserve::default())
+        } else {
+            let has = measured();
+            let kept = |whole: u64| whole - whole / 100 * OFFERED_PERCENT;
+            (has, Reserve { cpu_m: kept(has.cpu_m), memory_b: kept(has.memory_b) })
         };
         let Reserve { cpu_m: reserved_cpu_m, memory_b: reserved_memory_b } = self.reserve.unwrap_or(usual);
         let Overcommit { cpu_percent, memory_percent } = self.overcommit;
