@@ -78,7 +78,7 @@ impl Spec {
             incarnation: EventId::from_bytes([0; 32]),
             image: self.image.clone(),
             replicas: self.replicas.clone(),
-            resources: self.resources,
+            resources: self.resources.clone(),
             env: self.env.clone(),
             ports: PortsGroup::default(),
             placement: self.placement.clone(),

@@ -39,7 +39,7 @@ impl Cluster {
     /// When the peer runs already, or refuses its own disk, which is a bug.
     pub fn start(&mut self, host: usize) {
         let (seed, now, wall_ms) = (self.seed, self.now, self.wall_ms(host));
-        let settings = self.settings;
+        let settings = self.settings.clone();
         let it = &mut self.hosts[host];
         assert!(it.node.is_none(), "n{} runs already", host + 1);
         it.life += 1;
@@ -65,7 +65,8 @@ impl Cluster {
             generation: it.starts,
             addresses: vec![address(host)],
             labels: it.machine.labels.clone(),
-            capacity: it.machine.capacity,
+            capacity: it.machine.capacity.clone(),
+            terms: model::Terms::default(),
             signer: it.signer.clone(),
             reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
@@ -110,6 +111,16 @@ impl Cluster {
         self.tell(format!("n{}'s disk {}", host + 1, if full { "is full" } else { "has room again" }));
         self.hosts[host].disk_full = full;
         self.hosts[host].disk_room = None;
+    }
+
+    /// Makes a machine short of memory, so many hundredths of a percent of the time; its peer notices.
+    pub fn press(&mut self, host: usize, memory: u16) {
+        let words = format!("n{} waits for memory {} % of the time", host + 1, memory / 100);
+        self.tell(words);
+        if self.hosts[host].node.is_some() {
+            let pressure = node::Pressure { memory: Some(memory), ..node::Pressure::default() };
+            self.input(host, Input::Pressure(pressure));
+        }
     }
 
     /// Datagrams lost from now on, in thousandths.

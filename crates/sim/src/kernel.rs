@@ -196,7 +196,7 @@ impl Cluster {
         let has = self.hosts[host]
             .node
             .as_ref()
-            .map_or(self.hosts[host].machine.capacity, |it| it.config().capacity);
+            .map_or(&self.hosts[host].machine.capacity, |it| &it.config().capacity);
         if !has.holds(&used) {
             self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }

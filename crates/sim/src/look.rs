@@ -21,8 +21,8 @@ impl Cluster {
     }
 
     /// What each machine offers to containers, where they are alike.
-    pub const fn capacity(&self) -> Capacity {
-        self.settings.capacity
+    pub const fn capacity(&self) -> &Capacity {
+        &self.settings.capacity
     }
 
     /// What a machine is called and what it offers.

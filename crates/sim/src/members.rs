@@ -38,7 +38,7 @@ impl Cluster {
         let id = NodeId::from_bytes(key.public());
         let machine = Machine {
             name: name(&format!("n{}", host + 1)),
-            capacity: self.settings.capacity,
+            capacity: self.settings.capacity.clone(),
             labels: BTreeMap::new(),
         };
         self.hosts.push(Host::new(id, crate::memory::signer(id), machine));

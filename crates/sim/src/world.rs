@@ -36,7 +36,7 @@ const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
 const VIOLATIONS_MAX: usize = 4;
 
 /// How the simulated world is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Shortest and longest time of a message on its way.
     pub latency: (Duration, Duration),
@@ -72,7 +72,7 @@ impl Default for Settings {
             stop: (Duration::from_millis(5), Duration::from_millis(5)),
             dial: Duration::from_millis(500),
             start_failures: 0,
-            capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000 },
+            capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000, ..Capacity::default() },
             sabotage: Sabotages::NONE,
             odds: Odds::default(),
             timings: Timings::default(),
@@ -345,18 +345,19 @@ impl Cluster {
     /// # Panics
     /// With no node, or more than a roster may have.
     pub fn switched_off(seed: u64, nodes: usize, settings: Settings) -> Self {
-        Self::founded(seed, nodes, &BTreeSet::new(), &settings)
+        Self::founded(seed, nodes, &BTreeSet::new(), settings)
     }
 
     /// The same, with machines that are not members yet: nothing is on their disks. The first founds the
     /// cluster and is a member in any case.
-    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: &Settings) -> Self {
+    pub(crate) fn founded(seed: u64, nodes: usize, later: &BTreeSet<usize>, settings: Settings) -> Self {
         let machine = |n: usize| Machine {
             name: name(&format!("n{}", n + 1)),
-            capacity: settings.capacity,
+            capacity: settings.capacity.clone(),
             labels: BTreeMap::new(),
         };
-        Self::founded_of((0..nodes).map(machine).collect(), seed, later, settings)
+        let machines = (0..nodes).map(machine).collect();
+        Self::founded_of(machines, seed, later, settings)
     }
 
     /// A cluster of these machines, all admitted, all switched off.
@@ -364,10 +365,10 @@ impl Cluster {
     /// # Panics
     /// With no machine, or more than a roster may have, or two of one name.
     pub fn of_machines(seed: u64, machines: Vec<Machine>, settings: Settings) -> Self {
-        Self::founded_of(machines, seed, &BTreeSet::new(), &settings)
+        Self::founded_of(machines, seed, &BTreeSet::new(), settings)
     }
 
-    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: &Settings) -> Self {
+    fn founded_of(machines: Vec<Machine>, seed: u64, later: &BTreeSet<usize>, settings: Settings) -> Self {
         let nodes = machines.len();
         assert!((1..=model::limits::NODES_MAX).contains(&nodes), "1 to 1,000 nodes, not {nodes}");
         let mut alice = Author::new(seed32(seed, 0xa1, 0));
@@ -383,7 +384,7 @@ impl Cluster {
             host.write(log.iter().cloned());
         }
         Self {
-            settings: *settings,
+            settings,
             seed,
             now: Time::ZERO,
             order: 0,

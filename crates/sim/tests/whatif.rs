@@ -17,7 +17,7 @@ fn name(text: &str) -> Name {
 fn machine(of: &str, cpu_m: u64, label: Option<(&str, &str)>) -> Machine {
     Machine {
         name: name(of),
-        capacity: Capacity { cpu_m, memory_b: 4 << 30, pids: 4_000 },
+        capacity: Capacity { cpu_m, memory_b: 4 << 30, pids: 4_000, ..Capacity::default() },
         labels: label.map(|(key, value)| (key.parse().unwrap(), value.to_owned())).into_iter().collect(),
     }
 }

@@ -9,7 +9,7 @@ use api::routes;
 use api::shapes::{DeploymentRow, HistoryRow, NodeRow, NodeState as Liveness};
 use dev::skerry::ask;
 use dev::wait::chain;
-use model::{Capacity, ResourcesGroup, Time};
+use model::{ResourcesGroup, Time};
 use serde::de::DeserializeOwned;
 use sim::story::{Ending, Outside, Shape};
 
@@ -234,7 +234,7 @@ impl Play {
     fn no_room(&self, members: &[usize], row: &DeploymentRow) -> Result<(), String> {
         let json = row.groups.get("resources");
         let asked: ResourcesGroup = json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        let asked = Capacity { cpu_m: asked.cpu_m, memory_b: asked.memory_b, pids: asked.pids };
+        let asked = asked.as_capacity();
         let room = |host: &&usize| self.stage.capacity.less(&self.judge.used(**host)).holds(&asked);
         match members.iter().find(room) {
             Some(host) => {

@@ -256,7 +256,7 @@ impl Judge {
         let (machine, name) = (&stage.machines[life.host], life.name(stage));
         self.looks("S6 limits");
         let Limits { cpu_m, memory_b, pids } = life.limits;
-        let asked = life.made.resources;
+        let asked = &life.made.resources;
         if (cpu_m, memory_b, pids) != (Some(asked.cpu_m), Some(asked.memory_b), Some(asked.pids)) {
             self.violation(format!(
                 "S6: {name} is held to {:?}, and is to be held to {asked:?}",
@@ -281,7 +281,7 @@ impl Judge {
         for host in stage.hosts() {
             let used = self.used(host);
             if !stage.capacity.holds(&used) {
-                let (name, has) = (stage.name(host), stage.capacity);
+                let (name, has) = (stage.name(host), &stage.capacity);
                 self.violation(format!("S6: {name} has {has:?}, and its containers may use {used:?}"));
             }
         }
@@ -294,6 +294,7 @@ impl Judge {
             cpu_m: life.limits.cpu_m.unwrap_or(0),
             memory_b: life.limits.memory_b.unwrap_or(0),
             pids: life.limits.pids.unwrap_or(0),
+            ..Capacity::default()
         };
         self.lives.on(host).fold(Capacity::default(), |sum, life| sum.plus(&amount(life)))
     }

@@ -199,7 +199,7 @@ fn ending(ending: &Ending) -> String {
 
 /// A cluster with its users, taken down where it cannot be completed.
 fn set_up(dir: &Path, story: &Story) -> Result<Play> {
-    let (stage, digest) = Stage::up(dir, story.nodes, story.settings.capacity)?;
+    let (stage, digest) = Stage::up(dir, story.nodes, story.settings.capacity.clone())?;
     match Users::new(&stage, &digest, story.seed) {
         Ok(users) => Ok(Play::new(stage, users)),
         Err(error) => {

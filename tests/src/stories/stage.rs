@@ -77,7 +77,8 @@ pub(super) struct Stage {
 impl Stage {
     /// Brings up a cluster of so many machines in `dir`, with the image `probe:1` on each; its digest.
     pub(super) fn up(dir: &std::path::Path, nodes: usize, capacity: Capacity) -> Result<(Self, String)> {
-        let Capacity { cpu_m, memory_b, pids } = capacity;
+        // Stories ask for no extras.
+        let Capacity { cpu_m, memory_b, pids, .. } = capacity;
         let options = Options {
             exe: binary::skerry().to_owned(),
             dir: dir.to_owned(),

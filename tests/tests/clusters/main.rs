@@ -1,6 +1,7 @@
 //! End-to-end tests: real peers, real containers, real partitions, on this machine. They need root.
 #![allow(clippy::unwrap_used, reason = "all of this is test; clippy takes helpers for more")]
 
+mod capacity;
 mod containers;
 mod crashes;
 mod disk;

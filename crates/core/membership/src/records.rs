@@ -290,6 +290,7 @@ fn check(record: &NodeRecord) -> Result<(), RecordError> {
     }
     let mut reasons = record.containers.iter().filter_map(|it| it.reason.as_ref());
     limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
+    limit("bytes in a reason", longest(&mut record.pressure.iter()), REASON_BYTES_MAX)?;
     limit("declined replicas", record.declined.len(), DECLINED_MAX)?;
     limit("failed templates", record.failed.len(), FAILED_REVISIONS_MAX)?;
     limit("bytes in a reason", longest(&mut record.failed.iter().map(|it| &it.reason)), REASON_BYTES_MAX)?;

@@ -24,6 +24,8 @@ fn record(n: u8, generation: u64, count: u64) -> NodeRecord {
         addresses: vec!["10.0.0.1:7000".into()],
         labels: BTreeMap::new(),
         capacity: Capacity::default(),
+        terms: model::Terms::default(),
+        pressure: None,
         capacity_version: count,
         links: vec![],
         containers: vec![],

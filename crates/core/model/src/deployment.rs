@@ -14,7 +14,8 @@ use crate::limits::{
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
 use crate::{
-    Capacity, DependsGroup, Digest, EventId, JobGroup, LabelKey, Name, PlacementGroup, Revision, UpdateGroup,
+    Capacity, DependsGroup, Digest, EventId, Extras, JobGroup, LabelKey, Limits, Name, PlacementGroup,
+    Revision, UpdateGroup,
 };
 
 /// The groups of this release, in the order in which they are written.
@@ -179,8 +180,8 @@ pub struct ReplicasGroup {
     pub mode: Mode,
 }
 
-/// What one replica may use; also what is set aside for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is set aside for one replica, and the most that it may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourcesGroup {
     /// Thousandths of a core.
@@ -189,19 +190,53 @@ pub struct ResourcesGroup {
     pub memory_b: u64,
     /// Processes.
     pub pids: u64,
+    /// Named things of the node, counted whole.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
+    /// The most that it may use, where that is more.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
 }
 
 impl Default for ResourcesGroup {
     /// What a replica gets that asks for nothing: enough for a small service on a small box.
     fn default() -> Self {
-        Self { cpu_m: 100, memory_b: 64 << 20, pids: 64 }
+        Self { cpu_m: 100, memory_b: 64 << 20, pids: 64, extras: Extras::NONE, limits: Limits::default() }
     }
 }
 
 impl ResourcesGroup {
     /// As an amount that can be set against a node's capacity.
-    pub const fn as_capacity(&self) -> Capacity {
-        Capacity { cpu_m: self.cpu_m, memory_b: self.memory_b, pids: self.pids }
+    pub fn as_capacity(&self) -> Capacity {
+        let extras = self.extras.clone();
+        Capacity { cpu_m: self.cpu_m, memory_b: self.memory_b, pids: self.pids, extras }
+    }
+
+    /// Checks every range, and that no limit is less than what is set aside.
+    fn validate(&self) -> Result<(), GroupError> {
+        let Self { cpu_m, memory_b, pids, extras: _, limits } = self;
+        if !(1..=CPU_M_MAX).contains(cpu_m) {
+            return Err(invalid("resources.cpu", format!("{cpu_m}m asked, use 1m to {CPU_M_MAX}m")));
+        }
+        if !(MEMORY_B_MIN..=MEMORY_B_MAX).contains(memory_b) {
+            return Err(invalid("resources.memory", format!("{memory_b} bytes asked, use 1Mi to 16Ti")));
+        }
+        if !(PIDS_MIN..=PIDS_MAX).contains(pids) {
+            return Err(invalid("resources.pids", format!("{pids} asked, use {PIDS_MIN} to {PIDS_MAX}")));
+        }
+        let within = |field, limit: Option<u64>, set_aside: u64, max: u64, unit: &str| match limit {
+            Some(limit) if limit < set_aside => Err(invalid(
+                field,
+                format!("{limit}{unit} is less than the {set_aside}{unit} that are set aside for it"),
+            )),
+            Some(limit) if limit > max => {
+                Err(invalid(field, format!("{limit}{unit}, the most is {max}{unit}")))
+            }
+            _ => Ok(()),
+        };
+        within("resources.limits.cpu", limits.cpu_m, *cpu_m, CPU_M_MAX, "m")?;
+        within("resources.limits.memory", limits.memory_b, *memory_b, MEMORY_B_MAX, " bytes")?;
+        within("resources.limits.pids", limits.pids, *pids, PIDS_MAX, "")
     }
 }
 
@@ -426,16 +461,7 @@ impl Deployment {
                 format!("{} asked in mode `global`, which runs one on each node", self.replicas.count),
             ));
         }
-        let ResourcesGroup { cpu_m, memory_b, pids } = self.resources;
-        if !(1..=CPU_M_MAX).contains(&cpu_m) {
-            return Err(invalid("resources.cpu", format!("{cpu_m}m asked, use 1m to {CPU_M_MAX}m")));
-        }
-        if !(MEMORY_B_MIN..=MEMORY_B_MAX).contains(&memory_b) {
-            return Err(invalid("resources.memory", format!("{memory_b} bytes asked, use 1Mi to 16Ti")));
-        }
-        if !(PIDS_MIN..=PIDS_MAX).contains(&pids) {
-            return Err(invalid("resources.pids", format!("{pids} asked, use {PIDS_MIN} to {PIDS_MAX}")));
-        }
+        self.resources.validate()?;
         if self.env.vars.len() > ENV_MAX {
             return Err(invalid("env", format!("{} variables, the limit is {ENV_MAX}", self.env.vars.len())));
         }
@@ -565,6 +591,28 @@ mod tests {
         let mut changed = web;
         changed.env.vars.insert("A".into(), "b".into());
         assert_ne!(changed.revision(), revision);
+    }
+
+    #[test]
+    fn a_limit_below_what_is_set_aside_is_refused_and_one_that_is_not_said_changes_no_revision() {
+        let mut bad = web();
+        bad.resources.limits.cpu_m = Some(99);
+        assert_eq!(
+            bad.validate().unwrap_err().to_string(),
+            "resources.limits.cpu: 99m is less than the 100m that are set aside for it"
+        );
+        bad.resources.limits = Limits { memory_b: Some(MEMORY_B_MAX + 1), ..Limits::default() };
+        assert!(bad.validate().unwrap_err().to_string().starts_with("resources.limits.memory: "));
+        let web = web();
+        assert_eq!(
+            web.to_groups()["resources"],
+            r#"{"cpu_m":100,"memory_b":67108864,"pids":64}"#,
+            "what nobody asked for is not signed"
+        );
+        let mut more = web.clone();
+        more.resources.limits.cpu_m = Some(200);
+        assert_ne!(more.revision(), web.revision());
+        assert_eq!(more.resources.as_capacity(), web.resources.as_capacity());
     }
 
     #[test]

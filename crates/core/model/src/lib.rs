@@ -12,6 +12,7 @@
 mod capacity;
 pub mod depends;
 mod deployment;
+mod extras;
 mod ids;
 mod job;
 pub mod limits;
@@ -22,12 +23,13 @@ mod sabotage;
 mod time;
 mod update;
 
-pub use capacity::Capacity;
+pub use capacity::{Capacity, Limits, Terms};
 pub use depends::{Condition, DependsGroup};
 pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
+pub use extras::{Extras, ExtrasError};
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,
 };

@@ -9,6 +9,42 @@ pub const LABEL_KEY_BYTES_MAX: usize = 63;
 /// Bytes in a label's value, for the same reason.
 pub const LABEL_VALUE_BYTES_MAX: usize = 63;
 
+/// Kinds of extras of one node or deployment: a box with more kinds of devices is several.
+pub const EXTRAS_MAX: usize = 16;
+
+/// Of one extra on one node: what is counted is few and whole; more is an amount, with a unit.
+pub const EXTRA_COUNT_MAX: u64 = 10_000;
+
+/// Percent of what a node has that it may offer: ten times over is a wrong number.
+pub const OVERCOMMIT_PERCENT_MAX: u16 = 1_000;
+
+/// Hundredths of a percent of ten seconds in which some task waited for a processor (PSI, some avg10) from which
+/// a node takes no new work: all processors are busy all the time. What runs has its share by its weight, so
+/// that nothing less is trouble.
+pub const PRESSURE_CPU_BEGIN: u16 = 9_500;
+
+/// Below which it is over: a box that is busy, and has some room.
+pub const PRESSURE_CPU_END: u16 = 7_000;
+
+/// The same of memory: a fifth of the time something waited for pages to come back. A healthy machine is near 0.
+pub const PRESSURE_MEMORY_BEGIN: u16 = 2_000;
+
+/// Below which it is over.
+pub const PRESSURE_MEMORY_END: u16 = 500;
+
+/// The same of the disk. Flash cards are slow: unpacking one image makes half of the time, and is no trouble.
+pub const PRESSURE_IO_BEGIN: u16 = 8_000;
+
+/// Below which it is over.
+pub const PRESSURE_IO_END: u16 = 4_000;
+
+/// A disk is nearly full with less than one part in so many free: what file systems keep for root is as much.
+/// It has room again with twice as much.
+pub const PRESSURE_DISK_PART: u64 = 20;
+
+/// Bytes of which that part is never more: an image of the usual size, and logs.
+pub const PRESSURE_DISK_B_MAX: u64 = 512 << 20;
+
 /// Labels on one node or deployment: more is data, which belongs elsewhere.
 pub const LABELS_MAX: usize = 64;
 

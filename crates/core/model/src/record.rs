@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Capacity, ContainerId, Digest, DocId, EventId, JobRecord, LabelKey, Name, NodeId, ReplicaId, Revision,
+    Terms,
 };
 
 /// Orders the records of one node: a later start beats any count of an earlier one.
@@ -33,6 +34,10 @@ pub struct NodeRecord {
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers to containers.
     pub capacity: Capacity,
+    /// How its operator has it offer what its machine has.
+    pub terms: Terms,
+    /// Why it takes no new work for now, with its numbers, for people: its machine is short of something.
+    pub pressure: Option<String>,
     /// Raised whenever its capacity changes or grows free again; frees it from its declines.
     pub capacity_version: u64,
     /// Nodes that it has a live link to: what it says reaches those without being passed on.
@@ -63,6 +68,8 @@ impl NodeRecord {
             addresses,
             labels,
             capacity,
+            terms,
+            pressure,
             capacity_version,
             links,
             containers,
@@ -78,6 +85,8 @@ impl NodeRecord {
             && *addresses == later.addresses
             && *labels == later.labels
             && *capacity == later.capacity
+            && *terms == later.terms
+            && *pressure == later.pressure
             && *capacity_version == later.capacity_version
             && *links == later.links
             && *containers == later.containers

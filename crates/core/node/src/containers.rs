@@ -135,8 +135,8 @@ impl Mine {
     }
 
     /// Its room.
-    pub(crate) const fn resources(&self) -> Capacity {
-        self.claim.run.resources
+    pub(crate) const fn resources(&self) -> &Capacity {
+        &self.claim.run.resources
     }
 
     /// Whether its restart policy lets it end there.
@@ -165,7 +165,7 @@ impl Mine {
             revision: self.claim.revision,
             revision_number: self.claim.revision_number,
             claim: self.claim.number,
-            resources: self.resources(),
+            resources: self.resources().clone(),
             state: match self.phase {
                 Phase::Waiting | Phase::BackOff { .. } => ContainerState::Pending,
                 Phase::Starting => ContainerState::Starting,

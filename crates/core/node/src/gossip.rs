@@ -62,6 +62,8 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
         addresses: _,
         labels,
         capacity,
+        terms: _,
+        pressure,
         capacity_version,
         links: _,
         containers,
@@ -75,6 +77,7 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
     *name == later.name
         && *labels == later.labels
         && *capacity == later.capacity
+        && *pressure == later.pressure
         && *capacity_version == later.capacity_version
         && *containers == later.containers
         && *declined == later.declined
@@ -92,7 +95,9 @@ impl Node {
             name: self.config.name.clone(),
             addresses: self.config.addresses.iter().take(membership::ADDRESSES_MAX).cloned().collect(),
             labels: self.config.labels.clone(),
-            capacity: self.config.capacity,
+            capacity: self.config.capacity.clone(),
+            terms: self.config.terms,
+            pressure: self.press.reason(),
             capacity_version: self.capacity_version,
             links: self.linked().collect(),
             // What is being removed stands for nothing any more: told as ended, it would pass for a job

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Capacity, ContainerId, Deployment, Digest, EventId, ImageRecord, NodeId, Port, ReplicaId, RestartPolicy,
-    Revision, Time, UserId,
+    Capacity, ContainerId, Deployment, Digest, EventId, ImageRecord, Limits, NodeId, Port, ReplicaId,
+    RestartPolicy, Revision, Time, UserId,
 };
 use serde::{Deserialize, Serialize};
 use wire::Message;
+
+use crate::pressure::Pressure;
 
 /// Names one request of a client, so that its answer finds the way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +106,8 @@ pub enum Input {
     },
     /// The images that this node can give to others.
     Images(Vec<ImageRecord>),
+    /// What the machine is short of.
+    Pressure(Pressure),
     /// The time of the last `WakeAt` has come.
     Woken,
 }
@@ -282,8 +286,11 @@ pub struct RunSpec {
     pub workdir: Option<String>,
     /// Instead of the image's user.
     pub user: Option<String>,
-    /// Limits.
+    /// What is set aside for it.
     pub resources: Capacity,
+    /// The most that it may use, where that is more.
+    #[serde(default)]
+    pub limits: Limits,
     /// Published ports.
     pub ports: Vec<Port>,
     /// When it is started again.
@@ -305,6 +312,7 @@ impl RunSpec {
             workdir: deployment.image.workdir.clone(),
             user: deployment.image.user.clone(),
             resources: deployment.resources.as_capacity(),
+            limits: deployment.resources.limits,
             ports: deployment.ports.ports.clone(),
             restart: deployment.restart.policy,
             retries: deployment.job.map(|job| job.retries),

@@ -87,10 +87,10 @@ impl Node {
     fn let_go_what_no_longer_fits(&mut self) {
         let waits = |mine: &&Mine| mine.phase == Phase::Waiting;
         let running = self.mine.values().filter(|mine| mine.holds() && !waits(mine));
-        let mut taken = running.fold(Capacity::default(), |sum, mine| sum.plus(&mine.resources()));
+        let mut taken = running.fold(Capacity::default(), |sum, mine| sum.plus(mine.resources()));
         let mut surplus = Vec::new();
         for mine in self.mine.values().filter(waits) {
-            let with_it = taken.plus(&mine.resources());
+            let with_it = taken.plus(mine.resources());
             if self.config.capacity.holds(&with_it) {
                 taken = with_it;
             } else {
@@ -178,10 +178,13 @@ impl Node {
         if holding.len() >= CONTAINERS_PER_NODE_MAX {
             return Err(format!("containers: {} run, the limit is {CONTAINERS_PER_NODE_MAX}", holding.len()));
         }
-        let taken = holding.iter().fold(Capacity::default(), |sum, mine| sum.plus(&mine.resources()));
+        let taken = holding.iter().fold(Capacity::default(), |sum, mine| sum.plus(mine.resources()));
         let free = self.config.capacity.less(&taken);
         if free.holds(asked) {
             return Ok(());
+        }
+        if let Some((name, free, asked)) = free.extras.lacking(&asked.extras) {
+            return Err(format!("{free} of {name} are free, {asked} asked"));
         }
         Err(format!(
             "{}m cpu, {} bytes of memory and {} processes are free, {}m, {} and {} asked",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId, Sabotages};
+use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId, Sabotages, Terms};
 
 use crate::io::Found;
 use crate::signed::{Reader, Signer};
@@ -26,6 +26,8 @@ pub struct Config {
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers to containers.
     pub capacity: Capacity,
+    /// How much of what the machine has that is; told to people.
+    pub terms: Terms,
     /// Signs what this node says of itself.
     pub signer: Signer,
     /// Reads what others have signed: [`crate::Plainly`] but in a simulator.

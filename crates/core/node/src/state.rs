@@ -18,6 +18,7 @@ use crate::containers::Mine;
 use crate::drain::DrainDeadline;
 use crate::io::{CommandId, Effect, Input, Notice, Seq};
 use crate::links::Link;
+use crate::pressure::Press;
 use crate::rollout::RolledBack;
 use crate::settings::{Boot, Config};
 use crate::standing::Said;
@@ -152,6 +153,8 @@ pub struct Node {
     pub(crate) schedule: Schedule,
     /// By when it must be drained, if it must.
     pub(crate) drain_deadline: Option<DrainDeadline>,
+    /// What the machine is short of.
+    pub(crate) press: Press,
     /// Nodes that were down once, with [`Sabotage::NoResolutionAfterPartition`].
     pub(crate) parted: BTreeSet<NodeId>,
 }
@@ -273,6 +276,7 @@ impl Node {
             job_since: BTreeMap::new(),
             schedule: Schedule::Normal,
             drain_deadline: None,
+            press: Press::default(),
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
@@ -325,6 +329,7 @@ impl Node {
             Input::ImageReady(digest) => self.on_image_ready(digest),
             Input::ImageFailed { digest, reason } => self.on_image_failed(digest, reason),
             Input::Images(images) => self.on_images(images),
+            Input::Pressure(pressure) => self.on_pressure(pressure),
             Input::Woken => {}
         }
         self.pass_time();
@@ -345,6 +350,7 @@ impl Node {
         self.on_membership();
         self.tick_links();
         self.tick_sync();
+        self.tick_pressure();
         self.tick_containers();
     }
 
@@ -379,6 +385,7 @@ impl Node {
         consider(self.next_farewell_wake());
         consider(self.next_sync_wake());
         consider(self.next_container_wake());
+        consider(self.press.next_wake());
         consider(self.next_publish_wake());
         let plan = self.next_plan().filter(|at| *at > self.now);
         consider(plan.map(|at| (at, "plan for what has changed")));

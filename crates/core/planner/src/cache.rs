@@ -123,7 +123,7 @@ impl Spec {
 }
 
 /// What of a container decides a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Claim {
     pub(crate) slot: Slot,
     pub(crate) ordinal: u32,
@@ -152,7 +152,7 @@ impl Claim {
             container: it.id,
             revision: it.revision,
             number: it.claim,
-            resources: it.resources,
+            resources: it.resources.clone(),
             state: it.state,
             healthy: it.healthy,
             ready: it.ready,
@@ -199,6 +199,7 @@ pub(crate) struct Node {
     pub(crate) capacity_version: u64,
     pub(crate) alive: bool,
     pub(crate) accepts_new: bool,
+    pub(crate) pressure: Option<String>,
     pub(crate) drains: bool,
     /// Sorted.
     pub(crate) images: Vec<Digest>,
@@ -239,10 +240,11 @@ impl Node {
             ordinal: view.ordinal,
             name: view.name.clone(),
             labels: view.labels.clone(),
-            capacity: view.capacity,
+            capacity: view.capacity.clone(),
             capacity_version: view.capacity_version,
             alive: view.alive,
             accepts_new: view.accepts_new,
+            pressure: view.pressure.map(str::to_owned),
             drains: view.drains,
             images: digests(view),
             held: holds.clone().fold(Capacity::default(), |sum, claim| sum.plus(&claim.resources)),
@@ -265,8 +267,9 @@ impl Node {
     }
 
     fn says(&self, view: &NodeView<'_>, slots: &Slots) -> bool {
-        self.capacity == view.capacity
+        self.capacity == *view.capacity
             && self.capacity_version == view.capacity_version
+            && self.pressure.as_deref() == view.pressure
             && self.claims.len() == view.containers.len()
             && self.declines.len() == view.declined.len()
             && self.name == *view.name

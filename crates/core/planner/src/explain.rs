@@ -34,7 +34,7 @@ pub struct NodeExplained {
 }
 
 /// That a node could take one more replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fit {
     /// What is free beside all claims and planned placements.
     pub free: Capacity,
@@ -103,7 +103,7 @@ impl Planner {
             yields.entry(replica.clone()).or_default().push(*container);
         }
         let nodes = room.places.iter().enumerate().map(|(index, place)| {
-            let (id, free) = (place.id, place.free);
+            let (id, free) = (place.id, place.free.clone());
             let verdict = score(&room, index, *slot, spec);
             let runs = replicas.iter().filter(|(_, (placement, _))| placement.names(id));
             let explained = NodeExplained {
@@ -111,7 +111,7 @@ impl Planner {
                 runs: runs.map(|(replica, _)| replica.ordinal).collect(),
                 one_more: verdict.map_err(Refusal::from).map(|score| Fit {
                     free,
-                    asked: spec.asked,
+                    asked: spec.asked.clone(),
                     share_ppm: score.share_ppm,
                     bonus_ppm: score.bonus_ppm,
                 }),

@@ -125,6 +125,11 @@ pub enum Refusal {
     Drains,
     /// The node takes no new work.
     Cordoned,
+    /// The node's machine is short of something, and takes no new work for now.
+    Pressure {
+        /// Its words.
+        reason: String,
+    },
     /// The node lacks a label, or has another value.
     Label {
         /// The label.
@@ -191,6 +196,15 @@ pub enum Refusal {
         /// How many are asked.
         asked: u64,
     },
+    /// Not enough of an extra.
+    Extra {
+        /// Which.
+        name: LabelKey,
+        /// How many are free.
+        free: u64,
+        /// How many are asked.
+        asked: u64,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -202,6 +216,7 @@ impl fmt::Display for Refusal {
             Self::Down => f.write_str("down"),
             Self::Drains => f.write_str("drains: what it runs is to move elsewhere"),
             Self::Cordoned => f.write_str("cordoned: takes no new work"),
+            Self::Pressure { reason } => write!(f, "pressure: takes no new work for now; {reason}"),
             Self::Label { key, want, has: Some(has) } => write!(f, "label: {key}={has}, {key}={want} asked"),
             Self::Label { key, want, has: None } => write!(f, "label: no {key}, {key}={want} asked"),
             Self::Requirement { requirement, has: Some(has) } => {
@@ -229,6 +244,7 @@ impl fmt::Display for Refusal {
                 write!(f, "memory: {} free, {} asked", Bytes(*free_b, false), Bytes(*asked_b, true))
             }
             Self::Pids { free, asked } => write!(f, "pids: {free} free, {asked} asked"),
+            Self::Extra { name, free, asked } => write!(f, "{name}: {free} free, {asked} asked"),
         }
     }
 }

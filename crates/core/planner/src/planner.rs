@@ -379,7 +379,7 @@ fn change_claims(
             let claims = &mut all.get_mut(slot).claims;
             let from = claims.partition_point(|(node, _)| *node < id);
             let length = claims[from..].partition_point(|(node, _)| *node == id);
-            claims.splice(from..from + length, is.iter().map(|claim| (id, *claim)));
+            claims.splice(from..from + length, is.iter().map(|claim| (id, claim.clone())));
             touched.insert(slot);
         }
     }

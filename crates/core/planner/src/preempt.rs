@@ -106,7 +106,7 @@ fn plot(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> Option<Plot> 
             && !spec.depends.on.contains_key(name)
             && holds_capacity(claim.state)
             && !place.spent.contains(&claim.container);
-        counts.then_some((priority, *claim))
+        counts.then(|| (priority, claim.clone()))
     });
     let (stopping, mut running): (Vec<_>, Vec<_>) =
         lower.partition(|(_, claim)| claim.state == ContainerState::Stopping);
@@ -121,7 +121,7 @@ fn plot(room: &Room<'_>, index: usize, slot: Slot, spec: &Spec) -> Option<Plot> 
     if !in_the_way.iter().all(goes) {
         return None;
     }
-    let mut coming = place.coming;
+    let mut coming = place.coming.clone();
     for (_, claim) in &stopping {
         coming = coming.plus(&claim.resources);
     }

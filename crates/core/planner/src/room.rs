@@ -44,6 +44,7 @@ pub(crate) enum Why<'a> {
     Down,
     Drains,
     Cordoned,
+    Pressure(&'a str),
     Label(&'a LabelKey, &'a String, Option<&'a str>),
     Requirement(&'a Requirement, Option<&'a str>),
     Declined(&'a str),
@@ -54,6 +55,7 @@ pub(crate) enum Why<'a> {
     Cpu(u64, u64),
     Memory(u64, u64),
     Pids(u64, u64),
+    Extra(&'a LabelKey, u64, u64),
 }
 
 impl From<Why<'_>> for Refusal {
@@ -64,6 +66,7 @@ impl From<Why<'_>> for Refusal {
             Why::Down => Self::Down,
             Why::Drains => Self::Drains,
             Why::Cordoned => Self::Cordoned,
+            Why::Pressure(reason) => Self::Pressure { reason: reason.to_owned() },
             Why::Label(key, want, has) => {
                 Self::Label { key: key.clone(), want: want.clone(), has: has.map(str::to_owned) }
             }
@@ -78,6 +81,7 @@ impl From<Why<'_>> for Refusal {
             Why::Cpu(free_m, asked_m) => Self::Cpu { free_m, asked_m },
             Why::Memory(free_b, asked_b) => Self::Memory { free_b, asked_b },
             Why::Pids(free, asked) => Self::Pids { free, asked },
+            Why::Extra(name, free, asked) => Self::Extra { name: name.clone(), free, asked },
         }
     }
 }
@@ -242,6 +246,9 @@ impl<'a> Room<'a> {
         if free.pids < asked.pids {
             return Err(Why::Pids(free.pids, asked.pids));
         }
+        if let Some((name, free, asked)) = free.extras.lacking(&asked.extras) {
+            return Err(Why::Extra(name, free, asked));
+        }
         Ok(share_ppm(&free.less(asked), &node.capacity))
     }
 
@@ -259,6 +266,9 @@ impl<'a> Room<'a> {
         }
         if !node.accepts_new {
             return Err(Why::Cordoned);
+        }
+        if let Some(reason) = &node.pressure {
+            return Err(Why::Pressure(reason));
         }
         let value = |key: &LabelKey| label_of(&node.labels, &node.name, key);
         match spec.unmet(node) {

@@ -31,13 +31,15 @@ pub struct NodeView<'a> {
     /// Its labels.
     pub labels: &'a BTreeMap<LabelKey, String>,
     /// What it offers to containers: declared, less its own reserve.
-    pub capacity: Capacity,
+    pub capacity: &'a Capacity,
     /// The version of that capacity; declines said at another version are void.
     pub capacity_version: u64,
     /// Whether it counts as running: up or suspected, or down for less than the grace.
     pub alive: bool,
     /// Whether it takes new work: false while it is cordoned. What it runs stays.
     pub accepts_new: bool,
+    /// Why its machine takes no new work for now, in its own words. What it runs stays.
+    pub pressure: Option<&'a str>,
     /// Whether what it runs is to move elsewhere. It takes no new work then either.
     pub drains: bool,
     /// The images that it holds whole.

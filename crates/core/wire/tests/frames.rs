@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 
 use model::{
     Capacity, ClusterId, ContainerId, ContainerRecord, ContainerState, Declined, Digest, DocId, EventId,
-    ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision, Signature, SignedRecord,
+    Extras, ImageRecord, Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision, Signature,
+    SignedRecord, Terms,
 };
 use proptest::prelude::*;
 use wire::{
     DecodeError, FRAME_BYTES_MAX, Message, Position, RECORD_BYTES_MAX, decode, decode_record, encode,
     encode_record,
 };
+
+fn extras() -> Extras {
+    Extras::new(BTreeMap::from([("gpu".parse().unwrap(), 1)])).unwrap()
+}
 
 fn record() -> NodeRecord {
     let name: Name = "edge-1".parse().unwrap();
@@ -27,7 +32,9 @@ fn record() -> NodeRecord {
         name,
         addresses: vec!["10.0.0.1:7070".into()],
         labels: BTreeMap::from([("site".parse().unwrap(), "north".into())]),
-        capacity: Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500 },
+        capacity: Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500, extras: extras() },
+        terms: Terms { reserved_cpu_m: 200, cpu_percent: 150, ..Terms::default() },
+        pressure: Some("memory: short".into()),
         capacity_version: 3,
         links: vec![NodeId::from_bytes([2; 32])],
         containers: vec![ContainerRecord {
@@ -36,7 +43,7 @@ fn record() -> NodeRecord {
             revision: Revision::from_bytes([5; 32]),
             revision_number: 2,
             claim: 6,
-            resources: Capacity { cpu_m: 100, memory_b: 64 << 20, pids: 64 },
+            resources: Capacity { cpu_m: 100, memory_b: 64 << 20, pids: 64, ..Capacity::default() },
             state: ContainerState::Running,
             healthy: Some(true),
             pid: Some(4711),

@@ -73,7 +73,7 @@ pub enum NodeState {
 }
 
 /// Amounts of resources.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Amounts {
     /// Thousandths of a core.
     pub cpu_m: u64,
@@ -81,6 +81,9 @@ pub struct Amounts {
     pub memory_b: u64,
     /// Processes.
     pub pids: u64,
+    /// Named things, counted whole; none where it is absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extras: BTreeMap<String, u64>,
 }
 
 /// How a node was removed.
@@ -107,6 +110,10 @@ pub enum NodeSchedule {
     Drained,
 }
 
+fn whole() -> u16 {
+    100
+}
+
 /// One row of `node ls`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeRow {
@@ -130,6 +137,21 @@ pub struct NodeRow {
     pub labels: BTreeMap<String, String>,
     /// Where its mesh port is reached.
     pub addresses: Vec<String>,
+    /// Percent of what it has, beside its reserve, that it offers of its processors; above 100: over-committed.
+    #[serde(default = "whole")]
+    pub cpu_percent: u16,
+    /// The same of its memory.
+    #[serde(default = "whole")]
+    pub memory_percent: u16,
+    /// Thousandths of a core that it keeps for its system.
+    #[serde(default)]
+    pub reserved_cpu_m: u64,
+    /// Bytes of memory that it keeps.
+    #[serde(default)]
+    pub reserved_memory_b: u64,
+    /// Why it takes no new work for now, if its machine is short of something.
+    #[serde(default)]
+    pub pressure: Option<String>,
     /// How it was removed, if it was.
     pub removed: Option<Removal>,
 }

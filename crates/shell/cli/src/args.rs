@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use model::{Capacity, LabelKey, Name};
+use model::{LabelKey, Name};
+use peer::{Amounts, Overcommit, Reserve};
 
 use crate::commands;
 use crate::manifest::units;
@@ -228,8 +229,69 @@ pub(crate) fn parse_label(text: &str) -> Result<(LabelKey, String), String> {
     Ok((key.parse().map_err(|error: model::NameError| error.to_string())?, value.to_owned()))
 }
 
+/// Reads `NAME=COUNT`, an extra of a node.
+pub(crate) fn parse_extra(text: &str) -> Result<(LabelKey, u64), String> {
+    let (name, count) = text.split_once('=').ok_or("an extra is written NAME=COUNT, like `gpu=1`")?;
+    let name = name.parse().map_err(|error: model::NameError| error.to_string())?;
+    let most = model::limits::EXTRA_COUNT_MAX;
+    match count.parse() {
+        Ok(count) if (1..=most).contains(&count) => Ok((name, count)),
+        _ => Err(format!("`{count}` is not a count, use a whole number from 1 to {most}")),
+    }
+}
+
+/// Reads `cpu=200m,memory=256Mi`, or one of both.
+pub(crate) fn parse_reserve(text: &str) -> Result<Reserve, String> {
+    let mut reserve = Reserve::default();
+    for (key, value) in parts(text, "write it like `cpu=200m,memory=256Mi`")? {
+        match key {
+            "cpu" => reserve.cpu_m = units::cpu(value).map_err(|error| error.to_string())?,
+            "memory" => reserve.memory_b = units::memory(value).map_err(|error| error.to_string())?,
+            other => return Err(format!("`{other}` is not kept, use cpu and memory")),
+        }
+    }
+    Ok(reserve)
+}
+
+/// Reads `cpu=1.5,memory=1.2`, or one of both, each from 1 to 10 with two decimals at most.
+pub(crate) fn parse_overcommit(text: &str) -> Result<Overcommit, String> {
+    let most = model::limits::OVERCOMMIT_PERCENT_MAX;
+    let percent = |value: &str| {
+        let (whole, part) = value.split_once('.').unwrap_or((value, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let scaled = (digits(whole) && digits(part) && part.len() <= 2)
+            .then(|| format!("{whole}{part:0<2}").parse::<u16>().ok())
+            .flatten();
+        scaled
+            .filter(|percent| (100..=most).contains(percent))
+            .ok_or(format!("`{value}` is no ratio, use 1 to {} with two decimals at most", most / 100))
+    };
+    let mut overcommit = Overcommit::default();
+    for (key, value) in parts(text, "write it like `cpu=1.5,memory=1.2`")? {
+        match key {
+            "cpu" => overcommit.cpu_percent = percent(value)?,
+            "memory" => overcommit.memory_percent = percent(value)?,
+            other => return Err(format!("`{other}` is not over-committed, use cpu and memory")),
+        }
+    }
+    Ok(overcommit)
+}
+
+/// `KEY=VALUE,...`, each key once.
+fn parts<'t>(text: &'t str, form: &str) -> Result<Vec<(&'t str, &'t str)>, String> {
+    let mut parts: Vec<(&str, &str)> = Vec::new();
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or(form)?;
+        if parts.iter().any(|(known, _)| *known == key) {
+            return Err(format!("`{key}` is given twice"));
+        }
+        parts.push((key, value));
+    }
+    Ok(parts)
+}
+
 /// Reads `cpu=2,memory=1Gi,pids=500`; each is needed.
-pub(crate) fn parse_capacity(text: &str) -> Result<Capacity, String> {
+pub(crate) fn parse_capacity(text: &str) -> Result<Amounts, String> {
     let (mut cpu_m, mut memory_b, mut pids) = (None, None, None);
     for part in text.split(',') {
         let (key, value) = part.split_once('=').ok_or("write it like `cpu=2,memory=1Gi,pids=500`")?;
@@ -248,7 +310,7 @@ pub(crate) fn parse_capacity(text: &str) -> Result<Capacity, String> {
         Some(value) => Ok(value),
         None => Err(format!("`{name}` is missing, write it like `cpu=2,memory=1Gi,pids=500`")),
     };
-    Ok(Capacity {
+    Ok(Amounts {
         cpu_m: needed(cpu_m, "cpu")?,
         memory_b: needed(memory_b, "memory")?,
         pids: needed(pids, "pids")?,
@@ -354,7 +416,7 @@ mod tests {
     fn a_capacity_names_all_three() {
         assert_eq!(
             parse_capacity("cpu=2,memory=1Gi,pids=500"),
-            Ok(Capacity { cpu_m: 2000, memory_b: 1 << 30, pids: 500 })
+            Ok(Amounts { cpu_m: 2000, memory_b: 1 << 30, pids: 500 })
         );
         for (bad, message) in [
             ("cpu=2", "`memory` is missing, write it like `cpu=2,memory=1Gi,pids=500`"),
@@ -365,6 +427,33 @@ mod tests {
             ("cpu=2,memory=1gb,pids=5", "`1gb` is not an amount of memory; did you mean `1G`?"),
         ] {
             assert_eq!(parse_capacity(bad).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn an_extra_is_a_name_and_a_whole_count() {
+        assert_eq!(parse_extra("gpu=1"), Ok(("gpu".parse().unwrap(), 1)));
+        assert_eq!(parse_extra("gpu").unwrap_err(), "an extra is written NAME=COUNT, like `gpu=1`");
+        for bad in ["gpu=0", "gpu=half", "gpu=-1", "gpu=10001"] {
+            assert!(parse_extra(bad).unwrap_err().ends_with("use a whole number from 1 to 10000"), "{bad}");
+        }
+        assert!(parse_extra("=1").is_err());
+    }
+
+    #[test]
+    fn a_reserve_and_ratios_are_read_with_what_is_left_out_as_usual() {
+        assert_eq!(parse_reserve("memory=256Mi"), Ok(Reserve { cpu_m: 0, memory_b: 256 << 20 }));
+        assert_eq!(parse_reserve("cpu=0.5,memory=1Gi"), Ok(Reserve { cpu_m: 500, memory_b: 1 << 30 }));
+        assert_eq!(parse_reserve("disk=1").unwrap_err(), "`disk` is not kept, use cpu and memory");
+        assert_eq!(parse_reserve("cpu=1,cpu=2").unwrap_err(), "`cpu` is given twice");
+        let over = |cpu_percent, memory_percent| Ok(Overcommit { cpu_percent, memory_percent });
+        assert_eq!(parse_overcommit("cpu=1.5"), over(150, 100));
+        assert_eq!(parse_overcommit("cpu=2,memory=1.05"), over(200, 105));
+        for bad in ["cpu=0.9", "cpu=11", "cpu=1.555", "cpu=-2", "cpu=", "cpu=1.", "cpu=nan"] {
+            assert!(
+                parse_overcommit(bad).unwrap_err().ends_with("use 1 to 10 with two decimals at most"),
+                "{bad}"
+            );
         }
     }
 

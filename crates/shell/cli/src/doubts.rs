@@ -1,4 +1,5 @@
-//! What a change asks for that nothing here answers to: labels that no node has, deployments that are not there.
+//! What a change asks for that nothing here answers to: labels and extras that no node has, deployments that are
+//! not there.
 //!
 //! These are warnings: a node with the label may join, the other deployment may come.
 
@@ -6,7 +7,10 @@ use std::collections::BTreeSet;
 
 use api::shapes::{DeploymentRow, NodeRow, NodeState};
 use api::{Client, routes};
-use model::{Condition, DependsGroup, Group, HOST, Name, PlacementGroup, RestartGroup, RestartPolicy};
+use model::{
+    Condition, DependsGroup, Group, HOST, Name, PlacementGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+};
+use serde::de::DeserializeOwned;
 
 use crate::change::{NEAR_LETTERS, Prepared, Step};
 use crate::error::CliError;
@@ -17,11 +21,10 @@ fn perhaps<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known, NEAR_LETTERS).map(|it| format!("; is `{it}` meant?")).unwrap_or_default()
 }
 
-/// What is asked of where a deployment runs, where a step changes that.
-fn placement(step: &Step) -> Option<PlacementGroup> {
-    let group = Group::Placement.as_str();
-    let after = step.after.as_ref()?.get(group)?;
-    if step.before.get(group) == Some(after) {
+/// A group as a step leaves it, where the step changes it.
+fn changed<T: DeserializeOwned>(step: &Step, group: Group) -> Option<T> {
+    let after = step.after.as_ref()?.get(group.as_str())?;
+    if step.before.get(group.as_str()) == Some(after) {
         return None;
     }
     serde_json::from_str(after).ok()
@@ -29,12 +32,7 @@ fn placement(step: &Step) -> Option<PlacementGroup> {
 
 /// What is to come first, where a step changes that.
 fn depends(step: &Step) -> Option<DependsGroup> {
-    let group = Group::DependsOn.as_str();
-    let after = step.after.as_ref()?.get(group)?;
-    if step.before.get(group) == Some(after) {
-        return None;
-    }
-    serde_json::from_str(after).ok()
+    changed(step, Group::DependsOn)
 }
 
 /// How something that is waited for is restarted, after the steps.
@@ -62,6 +60,27 @@ fn of_dependencies(one: &Prepared, step: &Step, names: &BTreeSet<&str>) -> Vec<S
     doubts
 }
 
+/// What is asked of where a deployment runs.
+fn placement(step: &Step) -> Option<PlacementGroup> {
+    changed(step, Group::Placement)
+}
+
+/// Extras that are asked for and that no node has so many of.
+fn extras(step: &Step, nodes: &[&NodeRow]) -> Vec<String> {
+    let Some(resources) = changed::<ResourcesGroup>(step, Group::Resources) else { return Vec::new() };
+    let names: BTreeSet<&str> =
+        nodes.iter().flat_map(|node| node.capacity.extras.keys().map(String::as_str)).collect();
+    let most = |name: &str| nodes.iter().filter_map(|node| node.capacity.extras.get(name)).max();
+    let doubt = |(name, asked): (&model::LabelKey, u64)| match most(name.as_str()) {
+        None => {
+            Some(format!("no node has an extra `{name}`{}", perhaps(name.as_str(), names.iter().copied())))
+        }
+        Some(most) if *most < asked => Some(format!("no node has {asked} of `{name}`, the most is {most}")),
+        Some(_) => None,
+    };
+    resources.extras.iter().filter_map(doubt).map(|words| format!("{}: {words}", step.target)).collect()
+}
+
 fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<String> {
     let Some(placement) = placement(step) else { return Vec::new() };
     let of = &step.target;
@@ -86,9 +105,12 @@ fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<Strin
 
 /// A line for each thing that is asked for and not there.
 pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec<String>, CliError> {
-    let mut steps = prepared.iter().flat_map(|one| &one.steps);
+    let asks = |step: &Step| {
+        let resources = || changed::<ResourcesGroup>(step, Group::Resources);
+        placement(step).is_some() || resources().is_some_and(|it| !it.extras.is_empty())
+    };
     // Most changes ask nothing of nodes.
-    let rows: Vec<NodeRow> = if steps.any(|step| placement(step).is_some()) {
+    let rows: Vec<NodeRow> = if prepared.iter().flat_map(|one| &one.steps).any(asks) {
         client.get(routes::NODES).await?
     } else {
         Vec::new()
@@ -102,6 +124,7 @@ pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec
             there.chain(one.steps.iter().map(|step| step.target.name.as_str())).collect();
         lines.extend(one.steps.iter().flat_map(|step| of_step(step, &nodes, &names)));
         lines.extend(one.steps.iter().flat_map(|step| of_dependencies(one, step, &names)));
+        lines.extend(one.steps.iter().flat_map(|step| extras(step, &nodes)));
     }
     Ok(lines)
 }

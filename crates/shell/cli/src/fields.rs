@@ -67,6 +67,19 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
             put("resources.cpu", show_cpu(resources.cpu_m));
             put("resources.memory", show_memory(resources.memory_b));
             put("resources.pids", resources.pids.to_string());
+            for (name, count) in resources.extras.iter() {
+                put(&format!("resources.extras.{name}"), count.to_string());
+            }
+            let limits = resources.limits;
+            for (field, value) in [
+                ("resources.limits.cpu", limits.cpu_m.map(show_cpu)),
+                ("resources.limits.memory", limits.memory_b.map(show_memory)),
+                ("resources.limits.pids", limits.pids.map(|it| it.to_string())),
+            ] {
+                if let Some(value) = value {
+                    put(field, value);
+                }
+            }
         }
         Group::Env => {
             for (key, value) in read::<EnvGroup>(json)?.vars {

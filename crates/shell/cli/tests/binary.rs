@@ -228,7 +228,13 @@ fn a_node_is_prepared_with_a_key_of_its_owner() {
         "ada",
         "--listen",
         "127.0.0.1:7440",
+        "--extra",
+        "gpu=1",
+        "--extra",
+        "camera=2",
     ];
+    let twice = home.skerry(&[&args[..], &["--extra", "gpu=3"]].concat());
+    assert_eq!((code(&twice), text(&twice.stderr).contains("extra `gpu` is given twice")), (2, true));
     let mut line = args.to_vec();
     line.extend(["-o", "json"]);
     let ended = home.skerry(&line);
@@ -239,6 +245,8 @@ fn a_node_is_prepared_with_a_key_of_its_owner() {
     assert_eq!(answer["user"], key.trim());
     assert!(text(&ended.stderr).contains(&format!("  skerry peer --dir {dir}\n")));
     assert!(Path::new(answer["recovery_key"].as_str().unwrap()).exists());
+    let settings = std::fs::read_to_string(Path::new(dir).join("peer.toml")).unwrap();
+    assert!(settings.contains("[extras]\ncamera = 2\ngpu = 1\n"), "{settings}");
     let again = home.skerry(&args);
     assert_eq!(code(&again), 1, "a prepared folder is not prepared again");
 }

@@ -4,6 +4,8 @@
 #[expect(dead_code, reason = "shared with other tests, which use all of it")]
 mod fake;
 
+use std::collections::BTreeMap;
+
 use api::shapes::{NodeSchedule, NodeState, UpdateFailed};
 use document::event::{Kind, Schedule};
 use fake::{Peer, container, deployment, image, node};
@@ -46,6 +48,51 @@ fn what_no_node_and_no_deployment_answers_to_is_doubted_by_name_and_done_all_the
             assert!(ended.stderr.contains(line), "{line}: {}", ended.stderr);
         }
         assert_eq!(ended.stderr.matches("warning: ").count(), 3, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn extras_that_no_node_has_so_many_of_are_doubted_and_those_of_a_node_are_listed() {
+    let peer = Peer::new(|state| {
+        let mut n1 = node("n1", "a1", NodeState::Up);
+        n1.capacity.extras = BTreeMap::from([("camera".into(), 2), ("gpu".into(), 1)]);
+        n1.free.extras = BTreeMap::from([("camera".into(), 2)]);
+        state.nodes = vec![n1, node("n2", "a2", NodeState::Up)];
+        state.images = vec![image("web:1", "ab")];
+    });
+    let listed = peer.run(&["node", "ls"]).stdout;
+    assert!(listed.contains("EXTRAS FREE") && listed.contains("camera=2/2,gpu=0/1"), "{listed}");
+    for (asked, told) in [
+        ("gpuu: 1", "warning: web: no node has an extra `gpuu`; is `gpu` meant?\n"),
+        ("plotter: 1", "warning: web: no node has an extra `plotter`\n"),
+        ("camera: 3", "warning: web: no node has 3 of `camera`, the most is 2\n"),
+        ("camera: 2, gpu: 1", ""),
+    ] {
+        let text =
+            format!("deployments: [{{name: web, image: \"web:1\", resources: {{extras: {{{asked}}}}}}}]\n");
+        let ended = peer.run(&["plan", "-f", peer.file("app.yaml", &text).to_str().unwrap()]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(ended.stderr.contains(told), "{asked}: {}", ended.stderr);
+        assert_eq!(ended.stderr.matches("warning: ").count(), usize::from(!told.is_empty()), "{asked}");
+    }
+}
+
+#[test]
+fn what_a_node_is_short_of_and_gives_away_twice_is_listed() {
+    let peer = Peer::new(|state| {
+        let mut n1 = node("n1", "a1", NodeState::Up);
+        (n1.cpu_percent, n1.memory_percent, n1.reserved_cpu_m) = (150, 105, 250);
+        n1.pressure =
+            Some("memory: something waited for it 34.05 % of ten seconds, the limit is 20 %".into());
+        state.nodes = vec![n1, node("n2", "a2", NodeState::Up)];
+    });
+    let listed = peer.run(&["node", "ls"]).stdout;
+    for word in ["up, short of memory", "1500m/2 (x1.50)", "(x1.05)"] {
+        assert!(listed.contains(word), "{word}: {listed}");
+    }
+    let wide = peer.run(&["node", "ls", "-o", "wide"]).stdout;
+    for word in ["cpu=250m,memory=", "34.05 % of ten seconds"] {
+        assert!(wide.contains(word), "{word}: {wide}");
     }
 }
 

@@ -173,9 +173,9 @@ fn without_a_heal_none_is_told_and_a_node_without_power_runs_nothing() {
 #[test]
 fn a_running_cluster_is_cut_as_it_is_now() {
     let peer = Peer::new(|state| {
-        let capacity = Amounts { cpu_m: 1_000, memory_b: 1 << 30, pids: 500 };
+        let capacity = Amounts { cpu_m: 1_000, memory_b: 1 << 30, pids: 500, ..Amounts::default() };
         state.nodes = [("n1", "a1"), ("n2", "a2"), ("n3", "a3")]
-            .map(|(name, id)| fake_node(name, id, NodeState::Up, capacity))
+            .map(|(name, id)| fake_node(name, id, NodeState::Up, capacity.clone()))
             .into();
         state.nodes.push(fake_node("n4", "a4", NodeState::Down, capacity));
         state.deployments = vec![deployment("web", 3)];

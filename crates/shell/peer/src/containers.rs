@@ -280,8 +280,8 @@ impl Inner {
             ("SKERRY_CONTAINER".to_owned(), container.to_string()),
         ]);
         env.extend(run.env.iter().map(|(key, value)| (key.clone(), value.clone())));
-        let limits =
-            Limits { cpu_m: run.resources.cpu_m, memory_b: run.resources.memory_b, pids: run.resources.pids };
+        let most = run.limits.over(&run.resources);
+        let limits = Limits { cpu_m: most.cpu_m, memory_b: most.memory_b, pids: most.pids };
         // To the runtime, 0 is no limit.
         #[cfg(feature = "sabotage")]
         let limits = if crate::sabotage::Sabotage::NoLimits.is_on() { Limits::default() } else { limits };
@@ -296,6 +296,7 @@ impl Inner {
             user: run.user.clone().or_else(|| image.user.clone()),
             hostname: hostname[..hostname.len().min(63)].to_owned(),
             limits,
+            cpu_share_m: run.resources.cpu_m,
             ports: run
                 .ports
                 .iter()

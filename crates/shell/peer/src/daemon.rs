@@ -9,7 +9,7 @@ use std::time::Instant;
 use api::Requester;
 use identity::{KeyFileError, KeyPair};
 use image::{ImageError, ImageStore};
-use model::{Capacity, Time};
+use model::Time;
 use node::{Boot, Config as NodeConfig, Input, Node, Seq, Signer, Timings};
 use runtime::{Runtime, RuntimeError, UserNamespaces};
 use store::{DataDir, Journal, JournalError, LockError, OpenError};
@@ -17,16 +17,12 @@ use tokio::sync::mpsc;
 use transport::{BindError, Caller, Endpoint, Incoming, Limits};
 
 use crate::backend::Peer;
-use crate::config::{Config, ConfigError};
+use crate::config::{Amounts, Config, ConfigError};
 use crate::containers::{Keeper, chain, scan};
 use crate::images::Fetcher;
 use crate::mind::{Batch, Hands, Mind, Roster, door, wall_ms};
 use crate::notices::Notices;
 use crate::room::Room;
-
-/// Of what the machine has, the part that is offered to containers: the rest is for the system and
-/// the peer itself.
-const OFFERED_PERCENT: u64 = 90;
 
 /// Processes offered where the operator says nothing: far below any kernel's limit.
 const PIDS_OFFERED: u64 = 4_096;
@@ -134,8 +130,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::System { what, source }
 }
 
-/// What this machine has, less a reserve.
-pub fn measured_capacity() -> Capacity {
+/// What this machine has.
+pub fn measured_capacity() -> Amounts {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total_kib: u64 = meminfo
@@ -143,11 +139,7 @@ pub fn measured_capacity() -> Capacity {
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse().ok())
         .unwrap_or(0);
-    Capacity {
-        cpu_m: cores * 1_000 * OFFERED_PERCENT / 100,
-        memory_b: total_kib * 1_024 / 100 * OFFERED_PERCENT,
-        pids: PIDS_OFFERED,
-    }
+    Amounts { cpu_m: cores * 1_000, memory_b: total_kib * 1_024, pids: PIDS_OFFERED }
 }
 
 /// Runs the peer of a prepared data folder until it is told to end; its containers go on. Ends with
@@ -224,6 +216,7 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     let (containers, strange) = scan(&runtime)?;
     #[cfg(feature = "sabotage")]
     let containers = if crate::sabotage::Sabotage::NoAdoption.is_on() { Vec::new() } else { containers };
+    let (capacity, terms) = config.offers(measured_capacity)?;
     let name = data.format().name.clone();
     let notices = Arc::new(Notices::new(name.to_string()));
     for strange in strange {
@@ -271,7 +264,8 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             generation,
             addresses,
             labels: config.labels_with_platform(),
-            capacity: config.capacity.unwrap_or_else(measured_capacity),
+            capacity,
+            terms,
             signer: Signer::new({
                 let key = key.clone();
                 move |bytes| key.sign(bytes)
@@ -311,6 +305,9 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
     tokio::spawn(serve_incoming(incoming, router.clone(), Arc::clone(&peer)));
     tokio::spawn(serve_socket(socket, router));
     tokio::spawn(room.watch(notices));
+    if !config.pressure.ignore {
+        tokio::spawn(crate::pressure::watch(mind.clone(), data.dir().to_owned(), config.pressure.files));
+    }
     tracing::info!(node = %name, address = %local, socket = %data.socket().display(), "the peer runs");
     // Nobody to tell outside of systemd.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));

@@ -25,6 +25,7 @@ mod logs;
 mod mind;
 mod notices;
 mod park;
+pub mod pressure;
 mod reach_in;
 mod room;
 mod rows;
@@ -33,7 +34,7 @@ pub mod sabotage;
 mod setup;
 mod watch;
 
-pub use config::{Config, ConfigError};
+pub use config::{Amounts, Config, ConfigError, Overcommit, Pressure, Reserve};
 pub use daemon::{RunError, measured_capacity, run};
 pub use joining::TalkError;
 pub use setup::{InitError, Initialised, JoinError, Joined, NodeOptions, init, join};

@@ -16,8 +16,10 @@ use planner::Placement;
 
 use crate::jobs;
 
-fn amounts(capacity: Capacity) -> Amounts {
-    Amounts { cpu_m: capacity.cpu_m, memory_b: capacity.memory_b, pids: capacity.pids }
+fn amounts(of: &Capacity) -> Amounts {
+    let Capacity { cpu_m, memory_b, pids, extras } = of;
+    let extras = extras.iter().map(|(name, count)| (name.to_string(), count)).collect();
+    Amounts { cpu_m: *cpu_m, memory_b: *memory_b, pids: *pids, extras }
 }
 
 /// Every record, this node's own as it is now.
@@ -54,6 +56,8 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                 Liveness::Down => NodeState::Down,
             };
             let heads = record.iter().flat_map(|record| &record.heads);
+            let terms = record.as_ref().map(|record| record.terms).unwrap_or_default();
+            let pressure = record.as_ref().and_then(|record| record.pressure.clone());
             NodeRow {
                 name: member.name.to_string(),
                 id: id.to_string(),
@@ -63,8 +67,8 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                     Schedule::Cordoned => NodeSchedule::Cordoned,
                     Schedule::Drained => NodeSchedule::Drained,
                 },
-                capacity: record.as_ref().map(|record| amounts(record.capacity)).unwrap_or_default(),
-                free: record.as_ref().map(|record| amounts(free(record))).unwrap_or_default(),
+                capacity: record.as_ref().map(|record| amounts(&record.capacity)).unwrap_or_default(),
+                free: record.as_ref().map(|record| amounts(&free(record))).unwrap_or_default(),
                 heads: heads
                     .map(|(doc, heads)| (doc.to_string(), heads.iter().map(ToString::to_string).collect()))
                     .collect(),
@@ -75,6 +79,11 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
                     .map(|(key, value)| (key.to_string(), value.clone()))
                     .collect(),
                 addresses: record.map_or_else(|| member.addresses.clone(), |record| record.addresses),
+                cpu_percent: terms.cpu_percent,
+                memory_percent: terms.memory_percent,
+                reserved_cpu_m: terms.reserved_cpu_m,
+                reserved_memory_b: terms.reserved_memory_b,
+                pressure,
                 removed: None,
             }
         })
@@ -91,6 +100,11 @@ pub(crate) fn nodes(node: &Node) -> Vec<NodeRow> {
         seen_s: None,
         labels: BTreeMap::new(),
         addresses: Vec::new(),
+        cpu_percent: 100,
+        memory_percent: 100,
+        reserved_cpu_m: 0,
+        reserved_memory_b: 0,
+        pressure: None,
         removed: removal(node, id),
     }));
     rows.sort_by(|a, b| {
@@ -562,21 +576,46 @@ fn explained(node: &Node, namespace: &Name, name: &Name, explanation: &planner::
                 node: node.name_of(id),
                 fits: it.one_more.is_ok(),
                 why: match &it.one_more {
-                    Ok(fit) => format!(
-                        "one more fits: cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked; score {}",
-                        fit.free.cpu_m,
-                        fit.asked.cpu_m,
-                        fit.free.memory_b >> 20,
-                        fit.asked.memory_b.div_ceil(1 << 20),
-                        fit.free.pids,
-                        fit.asked.pids,
-                        score(fit)
-                    ),
-                    Err(refusal) => refusal.to_string(),
+                    Ok(fit) => {
+                        format!(
+                            "one more fits: {}; score {}{}",
+                            amounts_of(fit),
+                            score(fit),
+                            ratios(node, id)
+                        )
+                    }
+                    Err(refusal) => format!("{refusal}{}", ratios(node, id)),
                 },
             })
             .collect(),
     }
+}
+
+/// That a node gives more away than it has, if so.
+fn ratios(node: &Node, id: &NodeId) -> String {
+    let own = (*id == node.config().me).then(|| node.config().terms);
+    let terms = own.or_else(|| node.records().get(id).map(|record| record.terms)).unwrap_or_default();
+    let parts = [("cpu", terms.cpu_percent), ("memory", terms.memory_percent)];
+    let over = parts.iter().filter(|(_, percent)| *percent != 100);
+    let over: Vec<String> =
+        over.map(|(what, percent)| format!("{what} is over-committed to {percent} %")).collect();
+    if over.is_empty() { String::new() } else { format!("; {}", over.join(", ")) }
+}
+
+/// What is free and what is asked, of each resource.
+fn amounts_of(fit: &planner::Fit) -> String {
+    let planner::Fit { free, asked, .. } = fit;
+    let words = format!(
+        "cpu {}m free, {}m asked; memory {}Mi free, {}Mi asked; pids {} free, {} asked",
+        free.cpu_m,
+        asked.cpu_m,
+        free.memory_b >> 20,
+        asked.memory_b.div_ceil(1 << 20),
+        free.pids,
+        asked.pids,
+    );
+    let extra = |(name, asked)| format!("; {name} {} free, {asked} asked", free.extras.count(name));
+    words + &asked.extras.iter().map(extra).collect::<String>()
 }
 
 /// What decides between nodes that are equally crowded, in hundredths of a node.

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         user: None,
         hostname: "starts".into(),
         limits: Limits { cpu_m: 500, memory_b: 64 << 20, pids: 16 },
+        cpu_share_m: 0,
         ports: Vec::new(),
         stop_grace_ms: 0,
         log: LogLimits::default(),

@@ -92,6 +92,9 @@ pub struct ContainerSpec {
     pub hostname: String,
     /// The most that it may use.
     pub limits: Limits,
+    /// Thousandths of a core that it is to have where all want the processors; as its limit where 0.
+    #[serde(default)]
+    pub cpu_share_m: u64,
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
@@ -236,6 +239,7 @@ pub(crate) mod tests {
             user: None,
             hostname: "web".into(),
             limits: Limits { cpu_m: 100, memory_b: 64 << 20, pids: 32 },
+            cpu_share_m: 0,
             ports: vec![],
             stop_grace_ms: 1000,
             log: LogLimits::default(),

@@ -68,6 +68,8 @@ pub enum Act {
     Clock(Vec<usize>, i64),
     /// Offer so much, from the next start of the peer on.
     Capacity(Vec<usize>, Capacity),
+    /// Let something wait for memory, in hundredths of a percent of the time.
+    Pressure(Vec<usize>, u16),
     /// End all programs of a deployment there with this exit code.
     Crash(Name, Vec<usize>, i32),
     /// From their next start on, programs end by themselves.

@@ -50,6 +50,9 @@ pub(super) struct World {
 pub(super) struct OneNode {
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
+    /// Counted things.
+    #[serde(default)]
+    pub(super) extras: BTreeMap<Text, u64>,
     #[serde(default)]
     pub(super) labels: BTreeMap<Text, String>,
 }
@@ -83,6 +86,7 @@ pub(super) struct Step {
     pub(super) power_off_on_ack: Option<Nodes>,
     pub(super) clock: Option<Clock>,
     pub(super) capacity: Option<Offer>,
+    pub(super) pressure: Option<Press>,
     pub(super) crash: Option<Crash>,
     pub(super) crash_loop: Option<CrashLoop>,
     pub(super) mend: Option<Mend>,
@@ -99,6 +103,8 @@ pub(super) struct Deploy {
     pub(super) by: Option<Text>,
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
+    #[serde(default)]
+    pub(super) extras: BTreeMap<Text, u64>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     /// Labels that a node must have.
@@ -265,6 +271,15 @@ pub(super) struct Offer {
     pub(super) on: Nodes,
     pub(super) cpu_m: Option<u64>,
     pub(super) memory_mib: Option<u64>,
+}
+
+/// What machines are short of; their peers must run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Press {
+    pub(super) on: Nodes,
+    /// The part of the time in which something waits for memory.
+    pub(super) memory_percent: Spanned<u16>,
 }
 
 #[derive(Debug, Deserialize)]

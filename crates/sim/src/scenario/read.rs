@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::act::{Act, Expectation, Step};
 use super::raw::{self, Nodes, Text};
-use super::steps::labels;
+use super::steps::{extras, labels};
 use crate::faults::User;
 use crate::world::Settings;
 
@@ -161,14 +161,15 @@ impl Reader<'_> {
             settings.start = span_of(start)?;
         }
         settings.capacity = self.capacity(raw.world.cpu_m, raw.world.memory_mib);
-        self.capacity = settings.capacity;
+        self.capacity = settings.capacity.clone();
         let outside: BTreeSet<usize> = self.some(&raw.world.outside)?.into_iter().collect();
         if let Some(first) = raw.world.outside.iter().find(|node| node.get_ref() == "n1") {
             return fault(first.span(), "n1 founds the cluster", "name others");
         }
         let mut machines = BTreeMap::new();
         for (node, it) in &raw.world.node {
-            let offers = self.capacity(it.cpu_m, it.memory_mib);
+            let mut offers = self.capacity(it.cpu_m, it.memory_mib);
+            offers.extras = extras(&it.extras)?;
             machines.insert(self.node(node)?, Machine { offers, labels: labels(&it.labels)? });
         }
         let mut steps: Vec<Step> = Vec::new();

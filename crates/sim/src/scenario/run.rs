@@ -83,9 +83,9 @@ impl Scenario {
     }
 
     fn found(&self) -> Cluster {
-        let mut cluster = Cluster::founded(self.seed, self.nodes, &self.outside, &self.settings);
+        let mut cluster = Cluster::founded(self.seed, self.nodes, &self.outside, self.settings.clone());
         for (host, machine) in &self.machines {
-            cluster.offer(*host, machine.offers);
+            cluster.offer(*host, machine.offers.clone());
             cluster.label(*host, machine.labels.clone());
         }
         let members = (0..self.nodes).filter(|host| !self.outside.contains(host));

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use document::event::Schedule;
 use model::{
-    Affinity, Canary, Capacity, Class, Condition, DependsGroup, EnvGroup, HOST, JobGroup, LabelKey, Mode,
-    OnFailure, PlacementGroup, Priority, ReplicasGroup, ResourcesGroup, RestartPolicy, Strategy, UpdateGroup,
+    Affinity, Canary, Capacity, Class, Condition, DependsGroup, EnvGroup, Extras, HOST, JobGroup, LabelKey,
+    Mode, OnFailure, PlacementGroup, Priority, ReplicasGroup, ResourcesGroup, RestartPolicy, Strategy,
+    UpdateGroup,
 };
 
 use super::act::{Act, CrashLoop, Flap, Step};
@@ -169,6 +170,13 @@ impl Reader<'_> {
             let capacity = self.capacity(it.cpu_m, it.memory_mib);
             acts.push(Act::Capacity(self.some(&it.on)?, capacity));
         }
+        if let Some(it) = &raw.pressure {
+            let percent = *it.memory_percent.get_ref();
+            if percent > 100 {
+                return fault(it.memory_percent.span(), format!("{percent} % of the time"), "use 0 to 100");
+            }
+            acts.push(Act::Pressure(self.some(&it.on)?, percent * 100));
+        }
         Ok(())
     }
 
@@ -193,7 +201,7 @@ impl Reader<'_> {
 
     /// What a node offers: as the others do, but for what is said.
     pub(super) fn capacity(&self, cpu_m: Option<u64>, memory_mib: Option<u64>) -> Capacity {
-        let usual = self.capacity;
+        let usual = self.capacity.clone();
         let memory_b = memory_mib.map_or(usual.memory_b, |mib| mib.saturating_mul(1 << 20));
         Capacity { cpu_m: cpu_m.unwrap_or(usual.cpu_m), memory_b, ..usual }
     }
@@ -201,6 +209,7 @@ impl Reader<'_> {
     fn deploy(&self, raw: &raw::Deploy) -> Result<Act, Fault> {
         let mut spec = Spec::new(*raw.replicas.get_ref());
         spec.resources = resources(raw.cpu_m, raw.memory_mib);
+        spec.resources.extras = extras(&raw.extras)?;
         spec.env = EnvGroup { vars: raw.env.clone() };
         spec.placement = placement(raw)?;
         if let Some(update) = &raw.update {
@@ -330,6 +339,14 @@ pub(super) fn labels(raw: &BTreeMap<Text, String>) -> Result<BTreeMap<LabelKey, 
         Err(error) => Err((key.span(), error.to_string(), None)),
     };
     raw.iter().map(label).collect()
+}
+
+/// Counted things.
+pub(super) fn extras(raw: &BTreeMap<Text, u64>) -> Result<Extras, Fault> {
+    let Some(first) = raw.keys().next() else { return Ok(Extras::NONE) };
+    let counts = raw.iter().map(|(name, count)| Ok((parsed(name)?, *count)));
+    Extras::new(counts.collect::<Result<_, Fault>>()?)
+        .map_err(|error| (first.span(), error.to_string(), None))
 }
 
 fn json<T: serde::Serialize>(group: &T) -> String {

@@ -79,7 +79,8 @@ impl Run {
             | Act::Start(_)
             | Act::DiskFull(..)
             | Act::Clock(..)
-            | Act::Capacity(..) => self.change_machines(act),
+            | Act::Capacity(..)
+            | Act::Pressure(..) => self.change_machines(act),
             Act::Crash(..) | Act::CrashLoop(_) | Act::Mend(_) => {
                 self.change_programs(act);
                 Ok(())
@@ -165,12 +166,13 @@ impl Run {
                     cluster.skew_clock(*host, skew_ms);
                 }
             }
+            Act::Pressure(hosts, memory) => hosts.iter().for_each(|host| cluster.press(*host, *memory)),
             Act::Capacity(hosts, capacity) => {
                 let (cpu_m, mib) = (capacity.cpu_m, capacity.memory_b >> 20);
                 let names = Names(hosts);
                 cluster.tell(format!("{names} will offer {cpu_m}m cpu and {mib} MiB when started again"));
                 for host in hosts {
-                    cluster.offer(*host, *capacity);
+                    cluster.offer(*host, capacity.clone());
                 }
             }
             _ => {}

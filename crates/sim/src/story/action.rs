@@ -257,7 +257,7 @@ impl Dice {
                 Action::Set(user, host, of, "replicas", json)
             }
             Kind::Resources => {
-                let ResourcesGroup { cpu_m, memory_b, pids } = self.resources();
+                let ResourcesGroup { cpu_m, memory_b, pids, .. } = self.resources();
                 let json = format!(r#"{{"cpu_m":{cpu_m},"memory_b":{memory_b},"pids":{pids}}}"#);
                 Action::Set(user, host, of, "resources", json)
             }

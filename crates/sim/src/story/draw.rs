@@ -103,7 +103,12 @@ impl Dice {
 
     pub(super) fn resources(&mut self) -> ResourcesGroup {
         let cpu_m = self.pick(&[50, 100, 100, 250, 400]);
-        ResourcesGroup { cpu_m, memory_b: self.pick(&[32 << 20, 64 << 20, 256 << 20]), pids: 64 }
+        ResourcesGroup {
+            cpu_m,
+            memory_b: self.pick(&[32 << 20, 64 << 20, 256 << 20]),
+            pids: 64,
+            ..ResourcesGroup::default()
+        }
     }
 
     fn groups(&mut self, nodes: usize) -> Vec<Vec<usize>> {
@@ -211,6 +216,7 @@ impl Story {
                 cpu_m: dice.pick(&[500, 1_000, 4_000]),
                 memory_b: dice.pick(&[512 << 20, 4 << 30]),
                 pids: 4_000,
+                ..Capacity::default()
             },
             odds: dice.odds(latency.1),
             ..Settings::default()

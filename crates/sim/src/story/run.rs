@@ -20,7 +20,7 @@ impl Story {
 
     /// Runs the story, and tells all of it however it ends.
     pub fn tell(&self) -> Told {
-        let mut cluster = Cluster::switched_off(self.seed, self.nodes, self.settings);
+        let mut cluster = Cluster::switched_off(self.seed, self.nodes, self.settings.clone());
         for (host, skew_ms) in self.skews_ms.iter().enumerate().filter(|(_, skew_ms)| **skew_ms != 0) {
             cluster.skew_clock(host, *skew_ms);
         }

@@ -31,14 +31,14 @@ fn first_fit_decreasing(nodes: &[Capacity], asked: &[Capacity]) -> usize {
 
 #[test]
 fn of_demands_that_fill_nine_tenths_nearly_all_that_can_be_placed_are() {
-    let node = Capacity { cpu_m: 4_000, memory_b: 4_000 * MIB, pids: 100_000 };
+    let node = Capacity { cpu_m: 4_000, memory_b: 4_000 * MIB, pids: 100_000, ..Capacity::default() };
     let (mut ours, mut theirs) = (0, 0);
     for seed in 0..40 {
         let mut state = seed;
         let nodes = 10 + u8::try_from(next(&mut state, 20)).unwrap();
         let mut world = World::new(nodes);
         for n in 0..nodes {
-            world.node(n).capacity = node;
+            world.node(n).capacity = node.clone();
         }
         let (mut asked, mut cpu_m, mut memory_b) = (Vec::new(), 0, 0);
         let whole = u64::from(nodes) * 9 / 10;
@@ -48,6 +48,7 @@ fn of_demands_that_fill_nine_tenths_nearly_all_that_can_be_placed_are() {
                 cpu_m: 50 + next(&mut state, 1_950),
                 memory_b: (50 + next(&mut state, 1_950)) * MIB,
                 pids: 10,
+                ..ResourcesGroup::default()
             };
             cpu_m += it.resources.cpu_m;
             memory_b += it.resources.memory_b;
@@ -56,7 +57,7 @@ fn of_demands_that_fill_nine_tenths_nearly_all_that_can_be_placed_are() {
         }
         let plan = world.plan();
         ours += plan.placements.values().filter(|it| matches!(it, Placement::Start { .. })).count();
-        theirs += first_fit_decreasing(&vec![node; usize::from(nodes)], &asked);
+        theirs += first_fit_decreasing(&vec![node.clone(); usize::from(nodes)], &asked);
     }
     println!("{ours} placed, {theirs} by first fit decreasing");
     assert!(ours * 100 >= theirs * 99, "{ours} placed, {theirs} by first fit decreasing");

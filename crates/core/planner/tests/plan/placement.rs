@@ -73,7 +73,8 @@ fn a_second_copy_goes_to_another_machine_however_small_that_is() {
     let web = deployment("web", 3);
     let mut world = World::new(2);
     world.deployments = vec![web.clone()];
-    world.node(1).capacity = model::Capacity { cpu_m: 50_000, memory_b: 50_000 * MIB, pids: 5_000 };
+    world.node(1).capacity =
+        model::Capacity { cpu_m: 50_000, memory_b: 50_000 * MIB, pids: 5_000, ..Default::default() };
     // Then by what stays free.
     assert_eq!(starts(&world.plan(), &web), BTreeMap::from([(node_id(0), 1), (node_id(1), 2)]));
 }

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{MIB, World, deployment, node_id, replica, with_port};
-use model::{Capacity, ContainerState, NodeId, RecordVersion, RestartPolicy};
+use crate::world::{MIB, World, deployment, gpus, node_id, replica, with_port};
+use model::{Capacity, ContainerState, Extras, NodeId, RecordVersion, RestartPolicy};
 use planner::{NodeView, Placement, Plan, Planner, Rank, holds_capacity};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -54,6 +54,10 @@ enum Edit {
     Drain {
         n: u8,
         drains: bool,
+    },
+    Press {
+        n: u8,
+        pressed: bool,
     },
     Relabel {
         n: u8,
@@ -106,6 +110,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (n(), any::<bool>()).prop_map(|(n, alive)| Edit::Alive { n, alive }),
         1 => (n(), any::<bool>()).prop_map(|(n, accepts_new)| Edit::Cordon { n, accepts_new }),
         1 => (n(), any::<bool>()).prop_map(|(n, drains)| Edit::Drain { n, drains }),
+        1 => (n(), any::<bool>()).prop_map(|(n, pressed)| Edit::Press { n, pressed }),
         1 => (n(), 0..2_u8).prop_map(|(n, zone)| Edit::Relabel { n, zone }),
         1 => (n(), 10..900_u64).prop_map(|(n, memory)| Edit::Shrink { n, memory }),
         4 => (n(), name(), 0..6_u32, 0..3_u8, 0..4_u64, any::<Index>(), healthy()).prop_map(
@@ -147,6 +152,7 @@ fn season(it: &mut model::Deployment, flavour: u8) {
         deployment: name.parse().unwrap(),
         within: within.parse().unwrap(),
     };
+    it.resources.extras = gpus(u64::from(flavour >> 6).saturating_sub(1));
     match flavour >> 2 & 15 {
         0 => placement.require.push("zone in (0, 1)".parse().unwrap()),
         1 => placement.require.push("host != node-0".parse().unwrap()),
@@ -199,6 +205,7 @@ fn apply(world: &mut World, edit: &Edit) {
                 world.add_node(*n);
                 world.node(*n).capacity.memory_b = memory * MIB;
                 world.node(*n).labels = zone(*in_zone);
+                world.node(*n).capacity.extras = gpus(memory % 4);
             }
         }
         Edit::RemoveNode { n } => {
@@ -224,6 +231,7 @@ fn apply(world: &mut World, edit: &Edit) {
         Edit::Alive { n, .. }
         | Edit::Cordon { n, .. }
         | Edit::Drain { n, .. }
+        | Edit::Press { n, .. }
         | Edit::Relabel { n, .. }
         | Edit::Shrink { n, .. }
         | Edit::State { n, .. }
@@ -241,9 +249,11 @@ fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
         Edit::Alive { alive, .. } => world.node(n).alive = *alive,
         Edit::Cordon { accepts_new, .. } => world.node(n).accepts_new = *accepts_new,
         Edit::Drain { drains, .. } => world.node(n).drains = *drains,
+        Edit::Press { pressed, .. } => world.node(n).pressure = pressed.then(|| "memory: short".to_owned()),
         Edit::Relabel { zone: in_zone, .. } => world.node(n).labels = zone(*in_zone),
         Edit::Shrink { memory, .. } => {
             world.node(n).capacity.memory_b = memory * MIB;
+            world.node(n).capacity.extras = gpus(memory % 3);
             world.node(n).capacity_version += 1;
         }
         Edit::State { which, state, healthy, .. } => {
@@ -366,7 +376,11 @@ proptest! {
         for (id, sum) in added(&world, &plan) {
             let node = &world.nodes[&id];
             let holding = node.containers.iter().filter(|it| holds_capacity(it.state));
-            let held = holding.fold(Capacity::default(), |held, it| held.plus(&it.resources));
+            let mut held = holding.fold(Capacity::default(), |held, it| held.plus(&it.resources));
+            // A device that was taken out is lacking to those that had it, and to nobody who asks for none.
+            if sum.extras.is_empty() {
+                held.extras = Extras::NONE;
+            }
             prop_assert!(node.capacity.holds(&held.plus(&sum)), "{id:?} has {held:?} and gets {sum:?}");
         }
     }
@@ -443,7 +457,7 @@ proptest! {
                 _ => continue,
             };
             let node = &world.nodes[on];
-            prop_assert!(node.alive && node.accepts_new && !node.drains);
+            prop_assert!(node.alive && node.accepts_new && node.pressure.is_none() && !node.drains);
             prop_assert!(of.placement.is_met_by(&node.labels, &node.name));
             for port in &of.ports.ports {
                 ports.entry((*on, port.host)).or_default().insert(id.deployment.as_str());
@@ -553,7 +567,7 @@ proptest! {
             for (id, node) in &mut view.nodes {
                 let words = format!(
                     "{:?}",
-                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..*node }
+                    NodeView { alive: true, accepts_new: true, pressure: None, drains: false, ordinal: 0, ..*node }
                 );
                 let (last, count) = said.entry(*id).or_default();
                 if *last != words {

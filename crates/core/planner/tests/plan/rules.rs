@@ -66,6 +66,26 @@ fn a_deployment_that_fits_nowhere_is_told_the_number_of_every_node() {
 }
 
 #[test]
+fn a_node_whose_machine_is_short_of_something_keeps_what_it_runs_and_is_given_nothing_new() {
+    let web = deployment("web", 2);
+    let mut world = World::new(2);
+    world.deployments = vec![web.clone()];
+    let there = world.run(0, &web, 0).id;
+    world.node(0).pressure = Some("memory: 34 % waited".into());
+    let plan = world.plan();
+    assert_eq!(*at(&plan, &web, 0), Placement::Keep { node: node_id(0), container: there });
+    assert_eq!(started(at(&plan, &web, 1)), node_id(1));
+    world.node(1).pressure = Some("disk: 3 MiB free".into());
+    assert_eq!(
+        refusals(at(&world.plan(), &web, 1)),
+        [
+            "pressure: takes no new work for now; memory: 34 % waited",
+            "pressure: takes no new work for now; disk: 3 MiB free"
+        ]
+    );
+}
+
+#[test]
 fn a_decline_holds_for_its_replica_revision_and_capacity_version_only() {
     let web = deployment("web", 2);
     let mut world = World::new(1);

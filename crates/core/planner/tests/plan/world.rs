@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Capacity, Class, ContainerId, ContainerRecord, ContainerState, Declined, Deployment, Digest, EnvGroup,
-    EventId, ImageGroup, MetaGroup, Mode, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol,
+    EventId, Extras, ImageGroup, MetaGroup, Mode, Name, NodeId, PlacementGroup, Port, PortsGroup, Protocol,
     ReplicaId, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
 use planner::{NodeView, Placement, Plan, RULES, View, Wanted};
@@ -19,6 +19,7 @@ pub(crate) struct Machine {
     pub(crate) capacity_version: u64,
     pub(crate) alive: bool,
     pub(crate) accepts_new: bool,
+    pub(crate) pressure: Option<String>,
     pub(crate) drains: bool,
     pub(crate) images: Vec<model::ImageRecord>,
     pub(crate) containers: Vec<ContainerRecord>,
@@ -32,10 +33,11 @@ impl Machine {
             ordinal: 0,
             name: &self.name,
             labels: &self.labels,
-            capacity: self.capacity,
+            capacity: &self.capacity,
             capacity_version: self.capacity_version,
             alive: self.alive,
             accepts_new: self.accepts_new,
+            pressure: self.pressure.as_deref(),
             drains: self.drains,
             images: &self.images,
             containers: &self.containers,
@@ -71,7 +73,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
             user: None,
         },
         replicas: ReplicasGroup { count, class: Class::Available, mode: Mode::Replicated },
-        resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10 },
+        resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10, ..ResourcesGroup::default() },
         env: EnvGroup::default(),
         ports: PortsGroup::default(),
         placement: PlacementGroup::default(),
@@ -102,6 +104,12 @@ pub(crate) fn replica(of: &Deployment, ordinal: u32) -> ReplicaId {
     }
 }
 
+/// So many of the extra `gpu`; none for 0.
+pub(crate) fn gpus(count: u64) -> Extras {
+    let counts = (count > 0).then(|| ("gpu".parse().unwrap(), count));
+    Extras::new(counts.into_iter().collect()).unwrap()
+}
+
 impl World {
     /// `nodes` boxes of one core, 1,000 MiB and 100 processes.
     pub(crate) fn new(nodes: u8) -> Self {
@@ -116,10 +124,11 @@ impl World {
         let it = Machine {
             name: format!("node-{n}").parse().unwrap(),
             labels: BTreeMap::new(),
-            capacity: Capacity { cpu_m: 1_000, memory_b: 1_000 * MIB, pids: 100 },
+            capacity: Capacity { cpu_m: 1_000, memory_b: 1_000 * MIB, pids: 100, ..Capacity::default() },
             capacity_version: 1,
             alive: true,
             accepts_new: true,
+            pressure: None,
             drains: false,
             images: vec![],
             containers: vec![],

@@ -248,6 +248,54 @@ fn disk(dir: &Path) -> DoctorRow {
     }
 }
 
+/// Whether the kernel tells what the machine is short of.
+fn pressure_at(files: &Path) -> DoctorRow {
+    const CHECK: &str = "pressure";
+    let missing: Vec<_> =
+        ["cpu", "memory", "io"].into_iter().filter(|it| !files.join(it).is_file()).collect();
+    if missing.is_empty() {
+        return ok(CHECK, "the kernel tells of want of processors, memory and disk");
+    }
+    row(
+        CHECK,
+        DoctorState::Warn,
+        format!("the kernel does not tell of want of {}: new work is taken all the same", missing.join(", ")),
+        Some("boot with psi=1, or a kernel with CONFIG_PSI"),
+    )
+}
+
+/// What a node offers more than once.
+fn offer(config: Option<&::peer::Config>) -> DoctorRow {
+    const CHECK: &str = "offer";
+    let Some(config) = config else { return ok(CHECK, "not prepared yet") };
+    match config.offers(::peer::measured_capacity) {
+        Err(error) => row(
+            CHECK,
+            DoctorState::Fail,
+            error.to_string(),
+            Some("mend reserve, overcommit or capacity in peer.toml"),
+        ),
+        Ok((_, terms)) if terms.memory_percent > 100 => row(
+            CHECK,
+            DoctorState::Warn,
+            format!(
+                "memory is over-committed to {} %: where all use what they asked for, the kernel kills some",
+                terms.memory_percent
+            ),
+            Some("set overcommit.memory-percent in peer.toml to 100, unless that may be"),
+        ),
+        Ok((offered, terms)) => ok(
+            CHECK,
+            format!(
+                "cpu {} ({} %), memory {}",
+                crate::manifest::units::show_cpu(offered.cpu_m),
+                terms.cpu_percent,
+                crate::manifest::units::show_bytes(offered.memory_b)
+            ),
+        ),
+    }
+}
+
 fn clock() -> DoctorRow {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if seconds >= CLOCK_MIN_S {
@@ -263,7 +311,8 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> 
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
-    let configured = ::peer::Config::read(&dir).ok().map(|config| config.listen);
+    let config = ::peer::Config::read(&dir).ok();
+    let configured = config.as_ref().map(|config| config.listen);
     let listen = args.listen.or(configured).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7440)));
     let rows = [
         kernel(),
@@ -274,6 +323,8 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> 
         seccomp(),
         port(listen, &dir),
         disk(&dir),
+        pressure_at(Path::new(::peer::pressure::FILES)),
+        offer(config.as_ref()),
         clock(),
     ];
     context.out.rows(
@@ -322,6 +373,19 @@ mod tests {
         assert_eq!((pi.message.as_str(), pi.state), ("v2 without memory", DoctorState::Fail));
         assert!(pi.fix.unwrap().contains("cgroup_enable=memory"));
         assert_eq!(cgroups_of("", None, "").message, "not mounted");
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_tell_of_pressure_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["cpu", "io"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let found = pressure_at(dir.path());
+        assert_eq!(found.state, DoctorState::Warn);
+        assert!(found.message.starts_with("the kernel does not tell of want of memory:"), "{found:?}");
+        std::fs::write(dir.path().join("memory"), "").unwrap();
+        assert_eq!(pressure_at(dir.path()).state, DoctorState::Ok);
     }
 
     #[test]

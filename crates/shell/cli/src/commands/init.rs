@@ -1,13 +1,14 @@
 //! `init`: the first node of a new cluster.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use ::peer::NodeOptions;
-use model::{Capacity, LabelKey, Name};
+use ::peer::{Amounts, NodeOptions, Overcommit, Pressure, Reserve};
+use model::{Extras, LabelKey, Name};
 
 use crate::Context;
-use crate::args::{parse_capacity, parse_label};
+use crate::args::{parse_capacity, parse_extra, parse_label, parse_overcommit, parse_reserve};
 use crate::connect::{default_dir, socket};
 use crate::error::CliError;
 use crate::keys;
@@ -49,7 +50,19 @@ pub(crate) struct NodeArgs {
     labels: Vec<(LabelKey, String)>,
     /// What the node offers, cpu=2,memory=1Gi,pids=500 [default: measured]
     #[arg(long, value_parser = parse_capacity)]
-    capacity: Option<Capacity>,
+    capacity: Option<Amounts>,
+    /// Something else that it offers, counted whole, like gpu=1
+    #[arg(long = "extra", value_name = "NAME=COUNT", value_parser = parse_extra)]
+    extras: Vec<(LabelKey, u64)>,
+    /// What is kept for the system, cpu=200m,memory=256Mi [default: a tenth of what is measured]
+    #[arg(long, value_parser = parse_reserve)]
+    reserve: Option<Reserve>,
+    /// How often the rest is given away, cpu=1.5,memory=1.2 [default: once]
+    #[arg(long, value_parser = parse_overcommit)]
+    overcommit: Option<Overcommit>,
+    /// Take new work even while the machine is short of processors, memory or disk
+    #[arg(long)]
+    ignore_pressure: bool,
     /// The folder of its containers' cgroups: peers that share a machine need different ones
     #[arg(long, value_name = "NAME", default_value = "skerry")]
     cgroup_parent: String,
@@ -106,6 +119,13 @@ impl NodeArgs {
             ))
             .hint("name a port in --listen, or with --advertise HOST:PORT what others dial"));
         }
+        let mut extras = BTreeMap::new();
+        for (name, count) in &self.extras {
+            if extras.insert(name.clone(), *count).is_some() {
+                return Err(CliError::usage(format!("extra `{name}` is given twice")));
+            }
+        }
+        let extras = Extras::new(extras).map_err(|error| CliError::usage(error.to_string()))?;
         Ok(NodeOptions {
             dir: self.dir()?,
             name,
@@ -113,6 +133,10 @@ impl NodeArgs {
             advertise: self.advertise.clone(),
             labels: self.labels.iter().cloned().collect(),
             capacity: self.capacity,
+            extras,
+            reserve: self.reserve,
+            overcommit: self.overcommit.unwrap_or_default(),
+            pressure: Pressure { ignore: self.ignore_pressure, files: None },
             cgroup_parent: self.cgroup_parent.clone(),
         })
     }

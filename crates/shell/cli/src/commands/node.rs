@@ -52,10 +52,16 @@ pub(crate) fn state_word(state: NodeState) -> &'static str {
 /// The word, and whether it takes work; of a removed node by whom and when.
 fn state(row: &NodeRow) -> String {
     let word = state_word(row.state);
+    // The first word of the reason says of what: the rest is in the wide form.
+    let short_of = row.pressure.as_ref().and_then(|why| why.split_once(':'));
+    let word = match short_of {
+        Some((what, _)) if row.removed.is_none() => &format!("{word}, short of {what}"),
+        _ => word,
+    };
     match (&row.removed, schedule_word(row.schedule)) {
         (Some(removal), _) => format!("{word} {}", told(removal)),
         (None, Some(schedule)) => format!("{word}, {schedule}"),
-        (None, None) => word.to_owned(),
+        (None, None) => (*word).to_owned(),
     }
 }
 
@@ -72,6 +78,23 @@ fn of(free: u64, all: u64, show: fn(u64) -> String) -> String {
     format!("{}/{}", show(free), show(all))
 }
 
+/// The same of what may be given away more than once.
+fn of_ratio(free: u64, all: u64, percent: u16, show: fn(u64) -> String) -> String {
+    let amounts = of(free, all, show);
+    if percent == 100 { amounts } else { format!("{amounts} (x{}.{:02})", percent / 100, percent % 100) }
+}
+
+fn extras(row: &NodeRow) -> String {
+    if row.capacity.extras.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let one = |(name, all): (&String, &u64)| {
+        let free = row.free.extras.get(name).copied().unwrap_or(0);
+        format!("{name}={free}/{all}")
+    };
+    row.capacity.extras.iter().map(one).collect::<Vec<_>>().join(",")
+}
+
 pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> {
     context.out.rows(
         rows,
@@ -85,9 +108,16 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
                 Some(seconds) => format!("{} ago", span(seconds)),
                 None => NOTHING.to_owned(),
             }),
-            ("CPU FREE", &|row| of(row.free.cpu_m, row.capacity.cpu_m, show_cpu)),
-            ("MEMORY FREE", &|row| of(row.free.memory_b, row.capacity.memory_b, show_bytes)),
+            ("CPU FREE", &|row| of_ratio(row.free.cpu_m, row.capacity.cpu_m, row.cpu_percent, show_cpu)),
+            ("MEMORY FREE", &|row| {
+                of_ratio(row.free.memory_b, row.capacity.memory_b, row.memory_percent, show_bytes)
+            }),
             ("PIDS FREE", &|row| of(row.free.pids, row.capacity.pids, |count| count.to_string())),
+            ("EXTRAS FREE", &extras),
+            ("+RESERVED", &|row| {
+                format!("cpu={},memory={}", show_cpu(row.reserved_cpu_m), show_bytes(row.reserved_memory_b))
+            }),
+            ("+SHORT OF", &|row| row.pressure.clone().unwrap_or_else(|| NOTHING.to_owned())),
             ("+ADDRESSES", &|row| row.addresses.join(",")),
             ("+HEADS", &|row| {
                 let heads = row.heads.iter().map(|(doc, heads)| {
@@ -190,6 +220,11 @@ mod tests {
             seen_s: None,
             labels: std::collections::BTreeMap::new(),
             addresses: vec![],
+            cpu_percent: 100,
+            memory_percent: 100,
+            reserved_cpu_m: 0,
+            reserved_memory_b: 0,
+            pressure: None,
             removed: None,
         }
     }

@@ -173,6 +173,11 @@ mod tests {
             heads: std::collections::BTreeMap::new(),
             seen_s,
             labels: std::collections::BTreeMap::new(),
+            cpu_percent: 100,
+            memory_percent: 100,
+            reserved_cpu_m: 0,
+            reserved_memory_b: 0,
+            pressure: None,
             removed: None,
             addresses: addresses.iter().map(ToString::to_string).collect(),
         };

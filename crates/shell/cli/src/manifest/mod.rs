@@ -1,7 +1,8 @@
 //! Manifests: from a file of YAML or JSON to valid deployments, or to errors that point at the place.
 //!
-//! `node` reads text into a tree of placed values, `read` walks it (`placement`, `update`, `depends` and
-//! `job` the parts that say where, how, after what and how often), `units` reads amounts, `schema` is the form for machines, `files` finds and bounds the
+//! `node` reads text into a tree of placed values, `read` walks it (`placement`, `resources`, `update`, `depends`
+//! and `job` the parts that say where, with what, how, after what and how often), `units` reads amounts, `schema`
+//! is the form for machines, `files` finds and bounds the
 //! files, `nodes` reads nodes that there are not.
 //!
 //! Invariants: a field that is not understood is refused by name, never skipped; every problem that
@@ -15,6 +16,7 @@ mod node;
 pub(crate) mod nodes;
 mod placement;
 mod read;
+mod resources;
 pub mod schema;
 pub mod units;
 mod update;

@@ -19,7 +19,7 @@ use super::{Place, Problem, units};
 /// The fields of a node.
 const NODE_FIELDS: [&str; 3] = ["name", "capacity", "labels"];
 /// The fields of a capacity.
-const CAPACITY_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
+const CAPACITY_FIELDS: [&str; 4] = ["cpu", "memory", "pids", "extras"];
 
 /// The smallest file, for hints.
 const SMALLEST: &str =
@@ -99,7 +99,7 @@ impl Reader {
     fn capacity(&mut self, node: &Node) -> Option<Capacity> {
         let before = self.problems.len();
         let fields = self.fields(node, "capacity", &CAPACITY_FIELDS)?;
-        for field in CAPACITY_FIELDS {
+        for field in CAPACITY_FIELDS.into_iter().filter(|it| *it != "extras") {
             if !fields.contains_key(field) && self.problems.len() == before {
                 self.note_with(node.place, format!("capacity has no `{field}`"), SMALLEST);
             }
@@ -113,7 +113,9 @@ impl Reader {
             self.in_range(node, "capacity.memory", amount, MEMORY_B_MAX)
         });
         let pids = fields.get("pids").and_then(|node| self.whole(node, "capacity.pids", 1, PIDS_MAX));
-        Some(Capacity { cpu_m: cpu?, memory_b: memory?, pids: pids? })
+        let extras =
+            fields.get("extras").map(|node| self.extras(node, "capacity.extras")).unwrap_or_default();
+        Some(Capacity { cpu_m: cpu?, memory_b: memory?, pids: pids?, extras })
     }
 
     fn in_range(&mut self, node: &Node, what: &str, amount: u64, most: u64) -> Option<u64> {
@@ -143,7 +145,10 @@ mod tests {
                     - name: b\n  capacity: {cpu: 2, memory: 512Mi, pids: 50}\n";
         let nodes = read(text).unwrap();
         assert_eq!(nodes.len(), 2);
-        assert_eq!(nodes[0].capacity, Capacity { cpu_m: 500, memory_b: 1 << 30, pids: 100 });
+        assert_eq!(
+            nodes[0].capacity,
+            Capacity { cpu_m: 500, memory_b: 1 << 30, pids: 100, ..Capacity::default() }
+        );
         assert_eq!(nodes[0].labels.values().collect::<Vec<_>>(), ["north"]);
         assert_eq!((nodes[1].name.as_str(), nodes[1].capacity.cpu_m), ("b", 2_000));
     }

@@ -41,13 +41,11 @@ pub(super) const DEPLOYMENT_FIELDS: [&str; 23] = [
     "depends-on",
     "job",
 ];
-/// The fields of `resources`.
-pub(super) const RESOURCES_FIELDS: [&str; 3] = ["cpu", "memory", "pids"];
 /// The fields of a port.
 pub(super) const PORT_FIELDS: [&str; 2] = ["host", "container"];
 
 /// What people write who come from elsewhere, too far from our word for a count of letters to see.
-const HABITS: [(&str, &str); 28] = [
+const HABITS: [(&str, &str); 30] = [
     ("services", "deployments"),
     ("apps", "deployments"),
     ("environment", "env"),
@@ -76,6 +74,8 @@ const HABITS: [(&str, &str); 28] = [
     ("publish", "ports"),
     ("depends_on", "depends-on"),
     ("dependsOn", "depends-on"),
+    ("gpu", "extras"),
+    ("devices", "extras"),
 ];
 
 /// An image as a manifest names it.
@@ -518,12 +518,19 @@ impl Reader {
         let place = match &error {
             GroupError::Invalid { field, .. } => {
                 let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
-                fields.get(outer).map_or(node.place, |node| match &node.value {
+                let within = |node: &Node, part: &str| match &node.value {
                     Value::Map(entries) => entries
                         .iter()
-                        .find(|(key, _)| matches!(&key.value, Value::Text(word) if word == inner))
-                        .map_or(node.place, |(_, value)| value.place),
-                    _ => node.place,
+                        .find(|(key, _)| matches!(&key.value, Value::Text(word) if word == part))
+                        .map(|(_, value)| value.clone()),
+                    _ => None,
+                };
+                fields.get(outer).map_or(node.place, |outer| {
+                    let mut found = (*outer).clone();
+                    for part in inner.split('.') {
+                        found = within(&found, part).unwrap_or(found);
+                    }
+                    found.place
                 })
             }
             _ => node.place,
@@ -588,25 +595,6 @@ impl Reader {
             }
         };
         parse(&text).map_err(|error| self.note(node.place, format!("{what}: {error}"))).ok()
-    }
-
-    fn resources(&mut self, node: &Node) -> Option<ResourcesGroup> {
-        let fields = self.fields(node, "resources", &RESOURCES_FIELDS)?;
-        let default = ResourcesGroup::default();
-        let before = self.problems.len();
-        let cpu_m = fields.get("cpu").map_or(Some(default.cpu_m), |node| {
-            self.amount(node, "resources.cpu", units::CPU_FORMS, units::cpu)
-        });
-        let memory_b = fields.get("memory").map_or(Some(default.memory_b), |node| {
-            self.amount(node, "resources.memory", units::MEMORY_FORMS, units::memory)
-        });
-        let pids = fields.get("pids").map_or(Some(default.pids), |node| {
-            self.whole(node, "resources.pids", 1, model::limits::PIDS_MAX)
-        });
-        if self.problems.len() > before {
-            return None;
-        }
-        Some(ResourcesGroup { cpu_m: cpu_m?, memory_b: memory_b?, pids: pids? })
     }
 
     fn ports(&mut self, node: &Node) -> Vec<Port> {

@@ -315,7 +315,31 @@ pub(super) struct ResourcesForm {
     /// Processes.
     #[schemars(default = "default_pids", range(min = 1, max = 4_194_304))]
     pids: u64,
+    /// Named things of a node, counted whole: `gpu: 1`.
+    extras: Option<BTreeMap<String, ExtraCount>>,
+    /// The most that it may use, where that is more than what is set aside.
+    limits: Option<LimitsForm>,
 }
+
+/// The most that a replica may use; what is left out is what is set aside.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Limits")]
+#[allow(dead_code, reason = "its fields are read by the schema's generator alone")]
+pub(super) struct LimitsForm {
+    /// Cores: `250m`, `0.25` or `1`.
+    cpu: Option<AmountForm>,
+    /// Bytes, or with a unit: `64Mi`, `1Gi`, `500M`.
+    memory: Option<AmountForm>,
+    /// Processes.
+    #[schemars(range(min = 1, max = 4_194_304))]
+    pids: Option<u64>,
+}
+
+/// A whole count.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "ExtraCount", transparent)]
+#[allow(dead_code, reason = "read by the schema's generator alone")]
+pub(super) struct ExtraCount(#[schemars(range(min = 1, max = 10_000))] u64);
 
 fn default_cpu() -> &'static str {
     "100m"

@@ -39,7 +39,7 @@ deployments:
     env: {LEVEL: debug}
     workdir: /srv
     user: "1000:1000"
-    resources: {cpu: 250m, memory: 64Mi, pids: 100}
+    resources: {cpu: 250m, memory: 64Mi, pids: 100, extras: {gpu: 1, camera: 2}, limits: {cpu: 1, memory: 64Mi}}
     ports: ["8080:80", {host: 9090, container: 90}]
     restart: on-failure
     labels: {team: shop}
@@ -51,6 +51,9 @@ deployments:
     let web = specs[0].with_digest(model::Digest::from_bytes([1; 32]));
     assert_eq!(web.namespace.as_str(), "shop");
     assert_eq!((web.replicas.count, web.resources.cpu_m, web.resources.memory_b), (3, 250, 64 << 20));
+    assert_eq!(web.resources.extras.to_string(), "camera=2, gpu=1");
+    // What is no more than what is set aside is no limit of its own.
+    assert_eq!(web.resources.limits, model::Limits { cpu_m: Some(1_000), ..model::Limits::default() });
     assert_eq!(web.image.command, ["/app"]);
     assert_eq!(web.image.args, ["--port", "80"]);
     assert_eq!(
@@ -250,8 +253,8 @@ fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
         (with("environment: {}"), "4:5: unknown field `environment` in deployments[0]; did you mean `env`?".into()),
         (with("entrypoint: [a]"), "4:5: unknown field `entrypoint` in deployments[0]; did you mean `command`?".into()),
         (with("resources: {mem: 64Mi}"), "4:17: unknown field `mem` in resources; did you mean `memory`?".into()),
-        (with("resources: {gpu: 1}"), "4:17: unknown field `gpu` in resources; did you mean `cpu`?".into()),
-        (with("resources: {disk: 1Gi}"), "4:17: unknown field `disk` in resources, which knows `cpu`, `memory`, `pids`".into()),
+        (with("resources: {gpu: 1}"), "4:17: unknown field `gpu` in resources; did you mean `extras`?".into()),
+        (with("resources: {disk: 1Gi}"), "4:17: unknown field `disk` in resources, which knows `cpu`, `memory`, `pids`, `extras`, `limits`".into()),
         (with("ports: [{host: 80, guest: 80}]"), "4:24: unknown field `guest` in ports[0], which knows `host`, `container`".into()),
         ("services: []".into(), "1:1: unknown field `services` in the manifest; did you mean `deployments`?".into()),
         ("namespace: a".into(), "1:1: the manifest has no `deployments`".into()),
@@ -288,6 +291,15 @@ fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
         (with("resources: {memory: 64}"), "4:25: resources.memory: 64 bytes asked, use 1Mi to 16Ti".into()),
         (with("resources: {memory: 17Ti}"), "4:25: resources.memory: 18691697672192 bytes asked, use 1Mi to 16Ti".into()),
         (with("resources: {pids: 0}"), "4:23: resources.pids must be 1 to 4194304, found 0".into()),
+        (with("resources: {extras: [gpu]}"), "4:25: resources.extras must be a group of counts, found a list".into()),
+        (with("resources: {extras: {gpu: 0}}"), "4:31: resources.extras.gpu must be 1 to 10000, found 0".into()),
+        (with("resources: {extras: {gpu: 0.5}}"), "4:31: resources.extras.gpu must be a whole number, found the number 0.5".into()),
+        (
+            with(&format!("resources: {{extras: {{{}}}}}", (0..17).map(|n| format!("x{n}: 1")).collect::<Vec<_>>().join(", "))),
+            "4:25: resources.extras has 17 entries, the limit is 16".into(),
+        ),
+        (with("resources: {cpu: 200m, limits: {cpu: 100m}}"), "4:43: resources.limits.cpu: 100m is less than the 200m that are set aside for it".into()),
+        (with("resources: {limits: {disk: 1}}"), "4:26: unknown field `disk` in resources.limits, which knows `cpu`, `memory`, `pids`".into()),
         // Units.
         (with("resources: {memory: 64mi}"), "4:25: resources.memory: `64mi` is not an amount of memory; did you mean `64Mi`?".into()),
         (with("resources: {memory: 64MB}"), "4:25: resources.memory: `64MB` is not an amount of memory; did you mean `64M`?".into()),
@@ -449,7 +461,8 @@ fn the_schema_and_the_reader_know_the_same_fields() {
     assert_eq!(fields(&schema), known(&read::FILE_FIELDS));
     for (name, list) in [
         ("Deployment", &read::DEPLOYMENT_FIELDS[..]),
-        ("Resources", &read::RESOURCES_FIELDS[..]),
+        ("Resources", &resources::RESOURCES_FIELDS[..]),
+        ("Limits", &resources::LIMITS_FIELDS[..]),
         ("PortFields", &read::PORT_FIELDS[..]),
         ("PreferenceFields", &placement::PREFERENCE_FIELDS[..]),
         ("Update", &update::UPDATE_FIELDS[..]),

@@ -17,11 +17,11 @@ use std::time::SystemTime;
 use document::Documents;
 use document::event::{Author, Body, EVENT_VERSION, Genesis, Hex, Kind, NodeInfo, SignedEvent, UserInfo};
 use identity::{KeyFileError, KeyPair, RandomError};
-use model::{Capacity, ClusterId, DocId, LabelKey, Name, NodeId};
+use model::{ClusterId, DocId, Extras, LabelKey, Name, NodeId};
 use store::fs::{Disk, Fs};
 use store::{CreateError, DataDir, Draft, FileError, Format, OpenError, Secret};
 
-use crate::config::Config;
+use crate::config::{Amounts, Config, Overcommit, Pressure, Reserve};
 
 pub use self::join::{JoinError, Joined, join};
 
@@ -42,7 +42,15 @@ pub struct NodeOptions {
     /// Labels.
     pub labels: BTreeMap<LabelKey, String>,
     /// What it offers; measured at start where not given.
-    pub capacity: Option<Capacity>,
+    pub capacity: Option<Amounts>,
+    /// What else it offers.
+    pub extras: Extras,
+    /// What is kept for the system; as usual where not given.
+    pub reserve: Option<Reserve>,
+    /// How often the rest is given away.
+    pub overcommit: Overcommit,
+    /// Whether it takes new work while its machine is short of something.
+    pub pressure: Pressure,
     /// The cgroup folder of its containers.
     pub cgroup_parent: String,
 }
@@ -170,6 +178,10 @@ fn finish(
         advertise: options.advertise.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
         capacity: options.capacity,
+        extras: options.extras.clone(),
+        reserve: options.reserve,
+        overcommit: options.overcommit,
+        pressure: options.pressure.clone(),
         labels: options.labels.clone(),
     };
     draft.finish(format, events, &config.to_text()).map_err(folder::<CreateError>(&options.dir))

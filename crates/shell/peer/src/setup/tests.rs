@@ -39,6 +39,10 @@ fn options_at(dir: &Path, name: &str) -> NodeOptions {
         advertise: Vec::new(),
         labels: BTreeMap::new(),
         capacity: None,
+        extras: Extras::NONE,
+        reserve: None,
+        overcommit: Overcommit::default(),
+        pressure: Pressure::default(),
         cgroup_parent: "skerry".to_owned(),
     }
 }

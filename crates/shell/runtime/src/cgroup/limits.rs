@@ -34,8 +34,9 @@ fn find<'a>(groups: &'a [Group], controller: &str) -> Option<&'a Group> {
     groups.iter().find(|group| group.has(controller))
 }
 
-/// Writes the limits into groups that exist, and reads each one back.
-pub(crate) fn apply(groups: &[Group], limits: &Limits) -> Result<(), StartError> {
+/// Writes the limits into groups that exist, and reads each one back. `cpu_share_m`: the thousandths of a core
+/// that its weight is made of; as the limit where 0.
+pub(crate) fn apply(groups: &[Group], limits: &Limits, cpu_share_m: u64) -> Result<(), StartError> {
     if let Some(v2) = groups.iter().find(|group| group.version == 2 && group.has("memory")) {
         // All of a container or nothing: a web server without its worker is worse than a restart.
         write(v2, "memory", "memory.oom.group", "1")?;
@@ -49,7 +50,7 @@ pub(crate) fn apply(groups: &[Group], limits: &Limits) -> Result<(), StartError>
             return Err(refused(name, hint, None));
         };
         match name {
-            "cpu" => write_cpu(group, asked)?,
+            "cpu" => write_cpu(group, asked, if cpu_share_m == 0 { asked } else { cpu_share_m })?,
             "memory" => write_memory(group, asked)?,
             _ => write(group, name, "pids.max", &asked.to_string())?,
         }
@@ -85,10 +86,10 @@ fn write(group: &Group, limit: &str, file: &str, value: &str) -> Result<(), Star
     })
 }
 
-fn write_cpu(group: &Group, cpu_m: u64) -> Result<(), StartError> {
+fn write_cpu(group: &Group, cpu_m: u64, share_m: u64) -> Result<(), StartError> {
     let period = if cpu_m < PERIOD_LONG_BELOW_CPU_M { PERIOD_LONG_USEC } else { PERIOD_USEC };
     let quota = cpu_m.saturating_mul(period / 1000);
-    let shares = (cpu_m.saturating_mul(SHARES_PER_CORE) / 1000).clamp(SHARES_MIN, 1 << 18);
+    let shares = (share_m.saturating_mul(SHARES_PER_CORE) / 1000).clamp(SHARES_MIN, 1 << 18);
     if group.version == 2 {
         // The usual conversion: 2..=262144 shares to a weight of 1..=10000.
         let weight = 1 + (shares - SHARES_MIN) * 9999 / ((1 << 18) - SHARES_MIN);
@@ -227,10 +228,28 @@ mod tests {
     }
 
     #[test]
+    fn the_weight_of_the_processors_is_what_is_set_aside_and_not_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let weight = |share_m: u64| {
+            for (file, text) in [("cpu.max", ""), ("memory.oom.group", "")] {
+                fs::write(dir.path().join(file), text).unwrap();
+            }
+            fs::write(dir.path().join("cpu.weight"), "").unwrap();
+            for (file, text) in [("memory.max", "max"), ("pids.max", "max")] {
+                fs::write(dir.path().join(file), text).unwrap();
+            }
+            apply(&v2(dir.path()), &Limits { cpu_m: 2_000, ..Limits::default() }, share_m).unwrap();
+            assert_eq!(fs::read_to_string(dir.path().join("cpu.max")).unwrap(), "200000 100000");
+            fs::read_to_string(dir.path().join("cpu.weight")).unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!((weight(0), weight(2_000), weight(500)), (79, 79, 20));
+    }
+
+    #[test]
     fn a_limit_whose_controller_is_missing_is_an_error_and_names_the_limit() {
-        let error = apply(&[], &Limits { pids: 7, ..Limits::default() }).unwrap_err();
+        let error = apply(&[], &Limits { pids: 7, ..Limits::default() }, 0).unwrap_err();
         assert!(error.to_string().starts_with("limit pids cannot be held"), "{error}");
-        assert_eq!(apply(&[], &Limits::default()), Ok(()));
+        assert_eq!(apply(&[], &Limits::default(), 0), Ok(()));
     }
 
     #[test]
@@ -243,7 +262,7 @@ mod tests {
         fs::write(dir.path().join("cpu.max"), "max 100000").unwrap();
         fs::write(dir.path().join("pids.max"), "9999999").unwrap();
         // Shorter than what is there: the file is written without truncation, as the kernel's are.
-        let error = apply(&groups, &Limits { pids: 7, ..Limits::default() }).unwrap_err();
+        let error = apply(&groups, &Limits { pids: 7, ..Limits::default() }, 0).unwrap_err();
         assert!(error.to_string().contains("wrote 7, the kernel holds 7999999"), "{error}");
     }
 

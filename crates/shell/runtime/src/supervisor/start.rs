@@ -424,7 +424,7 @@ fn make_groups(
             .and_then(|()| group.open_up())
             .map_err(StartError::kernel(format!("make the control group {}", group.path.display())))
     });
-    match limited.and_then(|()| cgroup::apply(&groups, &spec.limits)) {
+    match limited.and_then(|()| cgroup::apply(&groups, &spec.limits, spec.cpu_share_m)) {
         Ok(()) => Ok(groups),
         Err(error) => {
             // The caller knows only of groups that it was given.

@@ -53,6 +53,7 @@ fn in_folder(dir: &Path, layer: &Path) -> Result<(), StartError> {
         user: None,
         hostname: "trial".into(),
         limits: Limits::default(),
+        cpu_share_m: 0,
         ports: Vec::new(),
         stop_grace_ms: 0,
         log: LogLimits::default(),

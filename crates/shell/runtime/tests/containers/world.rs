@@ -136,6 +136,7 @@ impl World {
             user: None,
             hostname: "inside".into(),
             limits: Limits { cpu_m: 500, memory_b: 64 << 20, pids: 64 },
+            cpu_share_m: 0,
             ports: vec![],
             stop_grace_ms: 10_000,
             log: LogLimits::default(),

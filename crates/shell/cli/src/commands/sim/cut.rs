@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::routes;
 use api::shapes::{Amounts, DeploymentRow, NodeRow, NodeState, PsRow, PsState, Status};
-use model::{Capacity, Deployment, Digest, Name};
+use model::{Capacity, Deployment, Digest, Extras, Name};
 use sim::Machine;
 use sim::whatif::{Answer, NoAnswer, Placed, Question};
 
@@ -233,11 +233,14 @@ fn running(status: &Status, rows: &[PsRow]) -> Result<Cluster, CliError> {
 }
 
 fn machine(row: &NodeRow) -> Result<Machine, String> {
-    let Amounts { cpu_m, memory_b, pids } = row.capacity;
+    let Amounts { cpu_m, memory_b, pids, extras } = &row.capacity;
+    let extras = extras.iter().map(|(name, count)| Ok((name.parse()?, *count)));
+    let extras = extras.collect::<Result<_, model::NameError>>().map_err(|error| error.to_string())?;
+    let extras = Extras::new(extras).map_err(|error| error.to_string())?;
     let labels = row.labels.iter().map(|(key, value)| Ok((key.parse()?, value.clone())));
     Ok(Machine {
         name: row.name.parse().map_err(|error: model::NameError| error.to_string())?,
-        capacity: Capacity { cpu_m, memory_b, pids },
+        capacity: Capacity { cpu_m: *cpu_m, memory_b: *memory_b, pids: *pids, extras },
         labels: labels.collect::<Result<_, model::NameError>>().map_err(|error| error.to_string())?,
     })
 }
