@@ -567,7 +567,7 @@ proptest! {
             for (id, node) in &mut view.nodes {
                 let words = format!(
                     "{:?}",
-                    NodeView { alive: true, accepts_new: true, pressure: None, drains: false, ordinal: 0, ..*node }
+                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..*node }
                 );
                 let (last, count) = said.entry(*id).or_default();
                 if *last != words {
