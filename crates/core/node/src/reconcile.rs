@@ -765,7 +765,8 @@ impl Node {
             Phase::Running { since } if mine.healthy != Some(true) => {
                 Some((since + healthy, "a container turns healthy"))
             }
-            Phase::BackOff { until } => Some((until, "a back-off ends")),
+            // One that is over waits for the plan, which has a time of its own.
+            Phase::BackOff { until } => (until > self.now).then_some((until, "a back-off ends")),
             Phase::Waiting
             | Phase::Starting
             | Phase::Running { .. }
@@ -784,7 +785,8 @@ impl Node {
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
         let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
         let more = self.next_drain_wake().into_iter().chain(self.next_behind_wake());
-        let more = more.chain(self.next_rollout_wake()).chain(self.next_job_wake());
+        let more =
+            more.chain(self.next_rollout_wake()).chain(self.next_job_wake().filter(|(at, _)| *at > self.now));
         let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(more);
         steps.chain(fetches).chain(failed).chain(waits).min()
     }
