@@ -201,7 +201,7 @@ fn a_container_that_was_being_stopped_when_its_peer_was_killed_is_not_taken_for_
         let stubborn = ["command: [/probe, stubborn]", "resources: {cpu: 50m, memory: 32Mi, pids: 20}"];
         world.apply("n1", "app", &stubborn);
         let before = world.settled(&["n1"], "app", 1).remove(0);
-        world.ok("n1", &["scale", "app", "0", "--detach"]);
+        world.ok("n1", &["scale", "app=0", "--detach"]);
         let state_is = |wanted: PsState| {
             let rows: Vec<PsRow> = world.ask("n1", routes::PS)?;
             let states: Vec<PsState> = rows.iter().map(|row| row.state).collect();
@@ -212,7 +212,7 @@ fn a_container_that_was_being_stopped_when_its_peer_was_killed_is_not_taken_for_
         assert!(before.processes.iter().any(dev::process::Process::is_alive), "it ended at once");
         world.start("n1");
         // Asked for again, it is another one that runs.
-        world.ok("n1", &["scale", "app", "1", "--detach"]);
+        world.ok("n1", &["scale", "app=1", "--detach"]);
         let after = world.settled(&["n1"], "app", 1).remove(0);
         assert_ne!(after.id, before.id);
         assert!(before.processes.iter().all(|it| !it.is_alive()), "{before:?} runs on");

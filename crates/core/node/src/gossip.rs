@@ -257,10 +257,9 @@ impl Node {
     }
 
     /// In a large cluster a link may begin with the other side's own record instead: see
-    /// `is_introduced_whole`.
+    /// `is_introduced_whole`. And one that links before it has made a record names none of its own.
     fn note_own_record(&mut self, from: NodeId, version: RecordVersion) {
-        if self.is_large()
-            && let Some(link) = self.links.get_mut(&from)
+        if let Some(link) = self.links.get_mut(&from)
             && link.named.is_none()
         {
             self.stirred = true;

@@ -160,8 +160,19 @@ fn doctor_looks_at_everything() {
     let ended = home.skerry(&["doctor", "--listen", "127.0.0.1:0", "-o", "json"]);
     let rows: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     let checks: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["check"].as_str().unwrap()).collect();
-    let expected =
-        ["kernel", "root", "cgroups", "overlayfs", "user namespaces", "seccomp", "port", "disk", "clock"];
+    let expected = [
+        "kernel",
+        "root",
+        "cgroups",
+        "overlayfs",
+        "user namespaces",
+        "seccomp",
+        "port",
+        "disk",
+        "pressure",
+        "offer",
+        "clock",
+    ];
     assert_eq!(checks, expected);
     let failed = rows.as_array().unwrap().iter().any(|row| row["state"] == "fail");
     assert_eq!(code(&ended), i32::from(failed));

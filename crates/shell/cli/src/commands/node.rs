@@ -96,6 +96,9 @@ fn extras(row: &NodeRow) -> String {
 }
 
 pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> {
+    // Few clusters have any.
+    let has_extras = rows.iter().any(|row| !row.capacity.extras.is_empty());
+    let extras_heading = if has_extras { "EXTRAS FREE" } else { "+EXTRAS FREE" };
     context.out.rows(
         rows,
         |row| row.name.clone(),
@@ -113,7 +116,7 @@ pub(crate) fn list(rows: &[NodeRow], context: &Context) -> Result<(), CliError> 
                 of_ratio(row.free.memory_b, row.capacity.memory_b, row.memory_percent, show_bytes)
             }),
             ("PIDS FREE", &|row| of(row.free.pids, row.capacity.pids, |count| count.to_string())),
-            ("EXTRAS FREE", &extras),
+            (extras_heading, &extras),
             ("+RESERVED", &|row| {
                 format!("cpu={},memory={}", show_cpu(row.reserved_cpu_m), show_bytes(row.reserved_memory_b))
             }),

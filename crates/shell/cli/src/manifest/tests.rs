@@ -298,7 +298,7 @@ fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
             with(&format!("resources: {{extras: {{{}}}}}", (0..17).map(|n| format!("x{n}: 1")).collect::<Vec<_>>().join(", "))),
             "4:25: resources.extras has 17 entries, the limit is 16".into(),
         ),
-        (with("resources: {cpu: 200m, limits: {cpu: 100m}}"), "4:43: resources.limits.cpu: 100m is less than the 200m that are set aside for it".into()),
+        (with("resources: {cpu: 200m, limits: {cpu: 100m}}"), "4:42: resources.limits.cpu: 100m is less than the 200m that are set aside for it".into()),
         (with("resources: {limits: {disk: 1}}"), "4:26: unknown field `disk` in resources.limits, which knows `cpu`, `memory`, `pids`".into()),
         // Units.
         (with("resources: {memory: 64mi}"), "4:25: resources.memory: `64mi` is not an amount of memory; did you mean `64Mi`?".into()),
@@ -412,7 +412,7 @@ deployments:
   app.yaml:6:25: resources.memory: `64mi` is not an amount of memory; did you mean `64Mi`?
     6 |     resources: {memory: 64mi, gpu: 1}
       |                         ^^^^
-  app.yaml:6:31: unknown field `gpu` in resources; did you mean `cpu`?
+  app.yaml:6:31: unknown field `gpu` in resources; did you mean `extras`?
     6 |     resources: {memory: 64mi, gpu: 1}
       |                               ^^^
   app.yaml:9:17: env.PORT must be text, found the number 80; put it in quotes: \"80\"
