@@ -80,6 +80,7 @@ impl Cluster {
         self.tell(format!("n{} starts", host + 1));
         self.started(host);
         self.input(host, Input::Woken);
+        self.measure(host);
     }
 
     /// Kills the peer; its containers go on.
@@ -117,7 +118,16 @@ impl Cluster {
     pub fn press(&mut self, host: usize, memory: u16) {
         let words = format!("n{} waits for memory {} % of the time", host + 1, memory / 100);
         self.tell(words);
-        if self.hosts[host].node.is_some() {
+        self.hosts[host].memory_pressure = Some(memory);
+        self.measure(host);
+    }
+
+    /// Lets the peer of a machine see what it is short of, if it runs.
+    fn measure(&mut self, host: usize) {
+        let it = &self.hosts[host];
+        if let Some(memory) = it.memory_pressure
+            && it.node.is_some()
+        {
             let pressure = node::Pressure { memory: Some(memory), ..node::Pressure::default() };
             self.input(host, Input::Pressure(pressure));
         }

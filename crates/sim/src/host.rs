@@ -116,6 +116,8 @@ pub(crate) struct Host {
     pub(crate) start: Option<Duration>,
     /// The kernel makes no process more: every start fails, here only.
     pub(crate) no_pids: bool,
+    /// How much of the time it waits for memory, in hundredths of a percent, where a peer would measure it.
+    pub(crate) memory_pressure: Option<u16>,
     /// The peer is stopped and hears nothing; what comes for it waits.
     pub(crate) paused: bool,
     pub(crate) deferred: Vec<Happening>,
@@ -161,6 +163,7 @@ impl Host {
             clock: Clock::default(),
             start: None,
             no_pids: false,
+            memory_pressure: None,
             paused: false,
             deferred: Vec::new(),
             fate: None,

@@ -77,6 +77,7 @@ impl Cluster {
         fresh.clock = old.clock;
         fresh.start = old.start;
         fresh.no_pids = old.no_pids;
+        fresh.memory_pressure = old.memory_pressure;
         self.kernel_dies(host);
         self.index.insert(id, host);
         self.hosts[host] = fresh;

@@ -124,6 +124,25 @@ fn of_a_deployment_that_means_nothing_any_more_one_copy_is_kept() {
     assert_eq!(cluster.processes().len(), 1, "{}", cluster.trace().join("\n"));
 }
 
+/// Each start failed on this node alone, by its own word, and the next was tried on another.
+#[test]
+fn an_update_that_no_node_can_start_has_failed_and_is_rolled_back() {
+    let mut cluster = at_rest(3);
+    cluster.apply(0, "web", &Spec::new(1));
+    cluster.run_for(5 * SECOND);
+    let before = cluster.processes();
+    assert_eq!(before.len(), 1);
+    for host in 0..3 {
+        cluster.no_pids(host, true);
+    }
+    cluster.set(0, false, "web", "env", r#"{"vars":{"V":"2"}}"#);
+    let told = |it: &Cluster| it.trace().iter().any(|line| line.contains("back to v1"));
+    let back = cluster.run_until(120 * SECOND, told);
+    assert!(back.is_some(), "{}", cluster.trace().join("\n"));
+    assert_eq!(cluster.processes(), before, "what ran runs on");
+    assert_eq!(cluster.violations(), &[] as &[String]);
+}
+
 /// What could not be remembered of failed updates was dropped without a word.
 #[test]
 fn of_more_failed_updates_than_are_remembered_one_is_told_of_and_none_breaks_a_record() {

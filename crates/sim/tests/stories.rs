@@ -17,9 +17,12 @@ fn number(of: &str) -> Option<u64> {
     std::env::var(of).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{of}={text} is not a number")))
 }
 
-/// Seeds that failed once, by what was wrong: docs/simulation.md, "What it found".
-const ONCE_FAILED: [u64; 12] =
-    [74, 20_112, 20_296, 20_392, 21_639, 23_584, 23_646, 24_576, 25_942, 26_062, 26_503, 27_241];
+/// Seeds that failed once, for mistakes of peers or of the judge; those of peers are in docs/simulation.md, "What
+/// it found". A seed tells another story once more is drawn: what must hold for good has a test of its own.
+const ONCE_FAILED: [u64; 14] = [
+    74, 20_112, 20_296, 20_392, 21_639, 23_584, 23_646, 24_576, 25_942, 26_062, 26_503, 27_241, 31_457,
+    100_950,
+];
 
 /// Runs one seed; a panic in it is a failure like any other.
 fn one(seed: u64) -> Result<Took, Box<Failure>> {

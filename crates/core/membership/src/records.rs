@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use model::limits::{
     CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX, EVENT_DEPS_MAX, FAILED_REVISIONS_MAX, IMAGES_ANNOUNCED_MAX,
-    LABEL_VALUE_BYTES_MAX, LABELS_MAX, NAMESPACES_MAX, NODES_MAX,
+    JOB_COMPLETIONS_MAX, JOB_FAILURES_MAX, JOBS_TOLD_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, NAMESPACES_MAX,
+    NODES_MAX,
 };
 use model::{
     ContainerRecord, NodeId, NodeRecord, RecordVersion, ReplicaId, Sabotage, Sabotages, SignedRecord,
@@ -291,6 +292,13 @@ fn check(record: &NodeRecord) -> Result<(), RecordError> {
     let mut reasons = record.containers.iter().filter_map(|it| it.reason.as_ref());
     limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
     limit("bytes in a reason", longest(&mut record.pressure.iter()), REASON_BYTES_MAX)?;
+    limit("jobs", record.jobs.len(), JOBS_TOLD_MAX)?;
+    for it in &record.jobs {
+        limit("bytes of ends of a job", it.ends.done.len(), (JOB_COMPLETIONS_MAX as usize).div_ceil(8))?;
+        limit("failed runs of a job", it.ends.failed.len(), JOB_FAILURES_MAX)?;
+        let mut reasons = it.ends.failed.values().map(|run| &run.reason);
+        limit("bytes in a reason", longest(&mut reasons), REASON_BYTES_MAX)?;
+    }
     limit("declined replicas", record.declined.len(), DECLINED_MAX)?;
     limit("failed templates", record.failed.len(), FAILED_REVISIONS_MAX)?;
     limit("bytes in a reason", longest(&mut record.failed.iter().map(|it| &it.reason)), REASON_BYTES_MAX)?;

@@ -80,7 +80,8 @@ pub struct Belief {
     pub liveness: Liveness,
     /// When that last changed.
     pub changed_at: Time,
-    /// Since when it has been up, in the life in which its peer was started last.
+    /// Since when it has been up, if it is, in the life in which its peer was started last: a suspicion that it
+    /// answered does not count.
     pub up_since: Option<Time>,
 }
 
@@ -98,6 +99,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    fn belief(&self) -> Belief {
+        let up_since = self.up_since.map(|(_, since)| since);
+        Belief { liveness: self.liveness, changed_at: self.changed_at, up_since }
+    }
+
     /// Whether foca would learn nothing from this update about the member: it looks for each among all
     /// members, and most of what goes around in a large cluster is known.
     fn has_heard(&self, update: &Member<Peer>) -> bool {
@@ -451,19 +457,15 @@ impl Membership {
         self.seen.get(node).map(|seen| seen.changed_at)
     }
 
-    /// Since when a node that is up has been so, in the life in which its peer was started last: a suspicion
-    /// that it answered does not count. `None` of one that was down since, of a stranger and of this node.
-    pub fn up_since(&self, node: &NodeId) -> Option<Time> {
-        self.seen.get(node).and_then(|seen| seen.up_since).map(|(_, since)| since)
+    /// What is believed of a member; `None` of a stranger and of this node.
+    pub fn belief(&self, node: &NodeId) -> Option<Belief> {
+        self.seen.get(node).map(Seen::belief)
     }
 
-    /// Every member but this node with what is believed of it, when that last changed, and since when it has
-    /// been up: see [`Self::up_since`]. By id: whoever asks about many walks along, and searches for none.
+    /// What is believed of every member but this node. By id: whoever asks about many walks along, and searches
+    /// for none.
     pub fn beliefs(&self) -> impl Iterator<Item = (&NodeId, Belief)> {
-        self.seen.iter().map(|(id, seen)| {
-            let up_since = seen.up_since.map(|(_, since)| since);
-            (id, Belief { liveness: seen.liveness, changed_at: seen.changed_at, up_since })
-        })
+        self.seen.iter().map(|(id, seen)| (id, seen.belief()))
     }
 
     /// Every member but this node, with what is believed of it.

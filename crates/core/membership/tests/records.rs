@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use membership::{ADDRESSES_MAX, RecordError, Records};
-use model::limits::CLAIM_NUMBER_MAX;
+use model::limits::{CLAIM_NUMBER_MAX, JOBS_TOLD_MAX};
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, EventId, Name, NodeId, NodeRecord, RecordVersion,
-    ReplicaId, Revision, Signature, SignedRecord,
+    Capacity, ContainerId, ContainerRecord, ContainerState, EventId, FailedRun, JobEnds, JobId, JobRecord,
+    Name, NodeId, NodeRecord, RecordVersion, ReplicaId, Revision, Signature, SignedRecord,
 };
 use proptest::prelude::*;
 
@@ -174,7 +174,35 @@ fn a_record_beyond_its_limits_is_refused_with_the_number() {
     large.addresses = vec!["10.0.0.1:7000".into(); ADDRESSES_MAX + 1];
     let error = take(&mut records, large).unwrap_err();
     assert!(error.to_string().ends_with("has 17 addresses, the limit is 16"), "{error}");
+    let of = JobId {
+        namespace: Name::default_namespace(),
+        deployment: "copy".parse().unwrap(),
+        incarnation: EventId::from_bytes([7; 32]),
+        revision: Revision::from_bytes([5; 32]),
+    };
+    let tells = |times: usize, ends: JobEnds| {
+        let mut large = record(1, 1, 1);
+        large.jobs = vec![JobRecord { job: of.clone(), ends }; times];
+        large
+    };
+    let failed = |runs: u32, reason: &str| {
+        let run = FailedRun { node: id(1), reason: reason.to_owned() };
+        JobEnds { failed: (0..runs).map(|it| (it, run.clone())).collect(), ..JobEnds::default() }
+    };
+    for (large, told) in [
+        (tells(JOBS_TOLD_MAX + 1, JobEnds::default()), "has 129 jobs, the limit is 128"),
+        (
+            tells(1, JobEnds { done: vec![0; 126], ..JobEnds::default() }),
+            "has 126 bytes of ends of a job, the limit is 125",
+        ),
+        (tells(1, failed(9, "")), "has 9 failed runs of a job, the limit is 8"),
+        (tells(1, failed(1, &"r".repeat(1025))), "has 1025 bytes in a reason, the limit is 1024"),
+    ] {
+        let error = take(&mut records, large).unwrap_err();
+        assert!(error.to_string().ends_with(told), "{error}");
+    }
     assert_eq!(records.get(&id(1)), None);
+    assert_eq!(take(&mut records, tells(JOBS_TOLD_MAX, failed(8, &"r".repeat(1024)))), Ok(true));
 }
 
 proptest! {

@@ -133,8 +133,8 @@ pub fn cycles<'a>(all: &Dependencies<'a>) -> BTreeMap<(&'a Name, &'a Name), Vec<
 }
 
 /// A cycle in words: `a -> b -> a`.
-pub fn cycle_in_words(cycle: &[&Name]) -> String {
-    cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" -> ")
+pub fn cycle_in_words<'a>(cycle: impl IntoIterator<Item = &'a Name>) -> String {
+    cycle.into_iter().map(Name::as_str).collect::<Vec<_>>().join(" -> ")
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
             .map(|(name, on)| (name.parse().unwrap(), on.iter().map(|it| it.parse().unwrap()).collect()))
             .collect();
         let all: Dependencies<'_> = names.iter().map(|(name, on)| (name, on.iter().collect())).collect();
-        cycles(&all).values().map(|cycle| cycle_in_words(cycle)).collect()
+        cycles(&all).values().map(|cycle| cycle_in_words(cycle.iter().copied())).collect()
     }
 
     #[test]

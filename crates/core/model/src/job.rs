@@ -75,7 +75,8 @@ pub struct FailedRun {
 }
 
 /// A node's word of what has ended for good of one job, there and where it heard so. Words of several nodes
-/// are joined: the result does not depend on their order, and what is known is never unknown again.
+/// are joined: the result does not depend on their order, and what is done is never undone again. Of more than
+/// [`JOB_FAILURES_MAX`] runs that failed, one may be forgotten when another of them ends well elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobEnds {
     /// Ordinals that ended well, a bit each: the lowest ordinal is the lowest bit of the first byte.
@@ -138,9 +139,14 @@ impl JobEnds {
         self.overdue |= other.overdue;
     }
 
+    /// The runs that failed for good, of those that are wanted.
+    pub fn failures_of(&self, completions: u32) -> impl Iterator<Item = (u32, &FailedRun)> {
+        self.failed.range(..completions).map(|(ordinal, run)| (*ordinal, run))
+    }
+
     /// Whether nothing more is run of it although not all is done: a run failed for good, or its time is over.
     pub fn has_failed(&self, completions: u32) -> bool {
-        (self.overdue || self.failed.keys().any(|ordinal| *ordinal < completions))
+        (self.overdue || self.failures_of(completions).next().is_some())
             && self.done_of(completions) < completions
     }
 }

@@ -121,8 +121,11 @@ pub const JOB_RETRIES_MAX: u32 = 100;
 /// Runs of one job that are told to have failed; the job has failed with the first.
 pub const JOB_FAILURES_MAX: usize = 8;
 
-/// Jobs of which one node says what has ended, beside those whose time is over: a record must fit one frame.
+/// Jobs of which one node keeps what it heard: a record must fit one frame.
 pub const JOBS_REMEMBERED_MAX: usize = 64;
+
+/// Jobs of which one node says what has ended, those included of which it ran something itself: twice as many.
+pub const JOBS_TOLD_MAX: usize = 128;
 
 /// Templates that one node knows to have failed: one for each deployment that is being changed.
 pub const FAILED_REVISIONS_MAX: usize = 64;

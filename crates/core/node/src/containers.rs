@@ -1,7 +1,6 @@
 //! The life of one container of this node, as the core sees it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use model::{Capacity, ContainerId, ContainerRecord, ContainerState, ReplicaId, RestartPolicy, Time};
 
@@ -128,10 +127,10 @@ impl Mine {
         matches!(self.phase, Phase::Running { .. }) && self.healthy == Some(true)
     }
 
-    /// Whether somebody may hold a word of this node that the other one may stop, since this one stays.
-    pub(crate) fn may_have_confirmed(&self, other: ContainerId, now: Time) -> bool {
-        let earlier = !self.is_new && now.since(self.claimed_at) < EARLIER_WORDS;
-        earlier || self.confirmed.contains(&other)
+    /// It is to be started again. What was lost with its machine has not had its run.
+    pub(crate) fn count_restart(&mut self, lost: bool) {
+        self.claim.restarts += 1;
+        self.claim.failed_runs += u32::from(self.claim.run.retries.is_some() && !lost);
     }
 
     /// Its room.
@@ -186,10 +185,6 @@ impl Mine {
         }
     }
 }
-
-/// For so long the words of an earlier life of this peer may still count somewhere: by then all who are linked
-/// have its record of this life.
-const EARLIER_WORDS: Duration = Duration::from_secs(10);
 
 /// Bytes of a reason in a record: a sentence. A full node's record must fit one frame.
 const REASON_BYTES_MAX: usize = 200;

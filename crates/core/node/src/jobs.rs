@@ -1,8 +1,8 @@
 //! What has ended for good of each job, said by whoever ran it and kept by some who heard so.
 //!
 //! A node whose container of a job ends for good says so in its record, and says it on as long as that job is
-//! wanted; three further nodes of its island, the same to every peer, say it too. So it is known when the node
-//! that ran it is gone. What several say is joined: what ended well anywhere is done, although it failed
+//! wanted; four nodes of its island, the same to every peer, say it too, so at least three beside it. So it is
+//! known when the node that ran it is gone. What several say is joined: what ended well anywhere is done, although it failed
 //! elsewhere; where two islands both ran one, both have ended, and one is enough.
 //!
 //! The deadline of a job is by the clock of each node, from when that node learned of the job, or began. The
@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::limits::JOBS_REMEMBERED_MAX;
+use model::limits::{JOBS_REMEMBERED_MAX, JOBS_TOLD_MAX};
 use model::{FailedRun, JobEnds, JobId, Name, NodeId, ReplicaId, Revision, Time};
 use sha2::{Digest as _, Sha256};
 
@@ -22,9 +22,9 @@ use crate::containers::{Mine, Phase, short};
 use crate::reconcile::about;
 use crate::state::{Desired, Node};
 
-/// Nodes of an island that keep what they hear of a job, beside those that ran it: as many as may be lost at
-/// once without anybody noticing.
-const KEEPERS: usize = 3;
+/// Nodes of an island that keep what they hear of a job: one may be who ran it, and so three are left when it is
+/// lost.
+const KEEPERS: usize = 4;
 
 /// The job that a replica of this template belongs to.
 fn job_of(replica: &ReplicaId, revision: Revision) -> JobId {
@@ -46,6 +46,17 @@ fn id_of(desired: &Desired) -> JobId {
     }
 }
 
+/// Adds how a container ended.
+fn add_end(ends: &mut JobEnds, mine: &Mine, well: bool, me: NodeId) {
+    let ordinal = mine.claim.replica.ordinal;
+    if well {
+        ends.add_done(ordinal);
+    } else {
+        let reason = mine.reason.as_deref().unwrap_or("ended for a reason that is not known");
+        ends.add_failed(ordinal, FailedRun { node: me, reason: short(reason) });
+    }
+}
+
 impl Node {
     /// What has ended for good of a job, as far as this node knows; `None` where nothing has.
     pub fn ends_of(&self, desired: &Desired) -> Option<&JobEnds> {
@@ -58,25 +69,19 @@ impl Node {
         if mine.claim.run.retries.is_none() {
             return;
         }
+        self.changed = true;
+        self.dirty = true;
         let job = job_of(&mine.claim.replica, mine.claim.revision);
-        let ordinal = mine.claim.replica.ordinal;
-        if !self.job_records.contains_key(&job) && self.job_records.len() >= JOBS_REMEMBERED_MAX {
+        if !self.job_records.contains_key(&job) && self.job_records.len() >= JOBS_TOLD_MAX {
             let words = format!(
-                "replica {ordinal} has ended, and is run again if this node is lost: {JOBS_REMEMBERED_MAX} \
-                 other jobs are remembered here, delete some"
+                "replica {} has ended, and is run again if this node is lost: {JOBS_TOLD_MAX} other jobs are \
+                 remembered here, delete some",
+                mine.claim.replica.ordinal
             );
             self.notice("job-not-remembered", Some(about(&mine.claim.replica)), words);
             return;
         }
-        let ends = self.job_records.entry(job).or_default();
-        if well {
-            ends.add_done(ordinal);
-        } else {
-            let reason = mine.reason.as_deref().unwrap_or("ended for a reason that is not known");
-            ends.add_failed(ordinal, FailedRun { node: self.config.me, reason: short(reason) });
-        }
-        self.changed = true;
-        self.dirty = true;
+        add_end(self.job_records.entry(job).or_default(), mine, well, self.config.me);
     }
 
     /// Forgets what is not wanted any more, and sees since when the others are wanted.
@@ -92,6 +97,7 @@ impl Node {
         self.job_records.retain(|job, _| wanted(job));
         self.changed |= self.job_records.len() != count;
         self.job_since.retain(|job, _| wanted(job));
+        self.jobs_over.retain(wanted);
         let now = self.now;
         for it in desired.values().filter(|it| it.deployment.job.is_some_and(|job| job.deadline_s.is_some()))
         {
@@ -114,6 +120,16 @@ impl Node {
                 ends.join(said);
             }
         }
+        // Also what is told to nobody, since too many others are.
+        for mine in self.mine.values() {
+            let Phase::Done { well } = mine.phase else { continue };
+            if let Some(ends) = ends.get_mut(&job_of(&mine.claim.replica, mine.claim.revision)) {
+                add_end(ends, mine, well, self.config.me);
+            }
+        }
+        for (job, ends) in &mut ends {
+            ends.overdue |= self.jobs_over.contains(job);
+        }
         ends.retain(|_, it| *it != JobEnds::default());
         for (job, joined) in &ends {
             let known = self.job_records.get(job);
@@ -124,6 +140,13 @@ impl Node {
             }
         }
         self.ends = ends;
+        // The time of one that is done is over. Where more of it is asked for later, it begins then.
+        let is_done =
+            |it: &&Desired| it.deployment.job.is_some() && self.done_of(it) == it.deployment.replicas.count;
+        let done: Vec<JobId> = self.desired.values().filter(is_done).map(id_of).collect();
+        for job in done {
+            self.job_since.remove(&job);
+        }
         self.give_up_what_is_overdue();
     }
 
@@ -136,18 +159,21 @@ impl Node {
             <[u8; 32]>::from(hash.finalize())
         };
         let own = place(&self.config.me);
-        self.alive.iter().filter(|node| place(node) < own).count() < KEEPERS
+        self.alive.iter().filter(|node| place(node) < own).take(KEEPERS).count() < KEEPERS
     }
 
     /// When the time of a job is over by this node's clock, if it has such a time and it is not done.
     fn overdue_at(&self, desired: &Desired) -> Option<Time> {
         let seconds = desired.deployment.job?.deadline_s?;
-        let id = id_of(desired);
-        let completions = desired.deployment.replicas.count;
-        let is_over =
-            self.ends.get(&id).is_some_and(|it| it.overdue || it.done_of(completions) == completions);
-        let since = self.job_since.get(&id).filter(|_| !is_over)?;
+        if self.ends_of(desired).is_some_and(|it| it.overdue) {
+            return None;
+        }
+        let since = self.job_since.get(&id_of(desired))?;
         Some(*since + Duration::from_secs(seconds.into()))
+    }
+
+    fn done_of(&self, desired: &Desired) -> u32 {
+        self.ends_of(desired).map_or(0, |it| it.done_of(desired.deployment.replicas.count))
     }
 
     /// Says which jobs were not done in time.
@@ -168,7 +194,10 @@ impl Node {
                 format!("its {seconds} s are over, and {done} of {completions} are done: no more is run");
             self.notice("job-overdue", Some(about), words);
             self.ends.insert(job.clone(), ends.clone());
-            self.job_records.insert(job, ends);
+            self.jobs_over.insert(job.clone());
+            if self.job_records.contains_key(&job) || self.job_records.len() < JOBS_TOLD_MAX {
+                self.job_records.insert(job, ends);
+            }
             self.changed = true;
             self.dirty = true;
         }
@@ -176,7 +205,7 @@ impl Node {
 
     /// Why a container of a job has nothing more to do, if so.
     pub(crate) fn job_is_over(&self, mine: &Mine, desired: &Desired) -> Option<String> {
-        let job = desired.deployment.job.as_ref()?;
+        desired.deployment.job.as_ref()?;
         let ends = self.ends_of(desired).filter(|_| mine.claim.revision == desired.revision)?;
         if matches!(mine.phase, Phase::Done { .. }) {
             return None;
@@ -186,7 +215,7 @@ impl Node {
         }
         let given_up = ends.has_failed(desired.deployment.replicas.count);
         if given_up && ends.overdue {
-            return Some(format!("the {} s of its job are over", job.deadline_s.unwrap_or_default()));
+            return Some("the time of its job is over".to_owned());
         }
         let runs = mine.may_run();
         (given_up && !runs).then(|| "its job has failed: nothing more is started".to_owned())

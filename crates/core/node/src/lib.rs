@@ -33,6 +33,7 @@
 //! what signs this node's records is handed in).
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod containers;
 mod drain;
 mod farewell;

@@ -1,6 +1,7 @@
 //! From the plan to one next step for each container of this node.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::limits::{CLAIM_NUMBER_MAX, CONTAINERS_PER_NODE_MAX};
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::containers::{Mine, Phase, describe, short};
 use crate::finished::is_left_over;
-use crate::io::{Claim, Effect, Exit, Found, RunSpec};
+use crate::io::{Claim, Effect, Exit, RunSpec};
 use crate::state::{Desired, Fetching, Node, StartFailure};
 
 /// Declines that one node remembers: a full one forgets the oldest and is asked again.
@@ -24,84 +25,6 @@ const DECLINED_MAX: usize = 256;
 const BACKOFF_DOUBLINGS_MAX: u32 = 16;
 
 impl Node {
-    /// Takes over what the shell found: what runs goes on, what does not is started at once.
-    pub(crate) fn adopt(&mut self, found: Vec<Found>) {
-        for Found { container, claim, state, stopping } in found {
-            if self.has(Sabotage::NoAdoption) && state.is_ok() {
-                continue;
-            }
-            let mut mine = Mine::new(container, claim, self.now);
-            if stopping && !self.has(Sabotage::StopForgotten) {
-                // A life of this peer that has ended decided so, and others may have relied on it.
-                mine.reason = Some("was told to stop before this peer was started".to_owned());
-                mine.pid = state.as_ref().ok().map(|(pid, _)| *pid);
-                mine.phase = if state.is_ok() { Phase::Stopping } else { Phase::Removing };
-                if mine.phase == Phase::Removing {
-                    self.out.push(Effect::Remove(container));
-                }
-                self.mine.insert(container, mine);
-                continue;
-            }
-            match state {
-                Ok((pid, started_ms)) => {
-                    mine.pid = Some(pid);
-                    mine.started_ms = Some(started_ms);
-                    let ran = Duration::from_millis(
-                        self.wall_ms.saturating_sub(started_ms).try_into().unwrap_or(0),
-                    );
-                    mine.healthy = (ran >= self.config.timings.healthy).then_some(true);
-                    mine.ready = mine.healthy == Some(true);
-                    mine.was_ready = mine.ready;
-                    mine.phase = Phase::Running { since: self.now };
-                    if self.has(Sabotage::AdoptedAsWaiting) {
-                        mine.phase = Phase::Waiting;
-                    }
-                    let about = about(&mine.claim.replica);
-                    self.notice(
-                        "container-adopted",
-                        Some(about),
-                        format!("{container} runs on as process {pid}"),
-                    );
-                }
-                Err(exit) => {
-                    mine.reason = Some(describe(&exit));
-                    mine.phase = if let Some(well) = mine.ends_with(&exit) {
-                        Phase::Done { well }
-                    } else {
-                        // Its last share, at once: a node that boots cut off waits for nobody.
-                        mine.claim.restarts += 1;
-                        let of_job = mine.claim.run.retries.is_some();
-                        mine.claim.failed_runs += u32::from(of_job && exit.lost.is_none());
-                        Phase::Waiting
-                    };
-                }
-            }
-            self.note_end(&mine);
-            self.mine.insert(container, mine);
-        }
-        self.let_go_what_no_longer_fits();
-    }
-
-    /// The node may offer less than before: of what it ran and does not run now, it starts what fits
-    /// beside what does, and leaves the rest to others.
-    fn let_go_what_no_longer_fits(&mut self) {
-        let waits = |mine: &&Mine| mine.phase == Phase::Waiting;
-        let running = self.mine.values().filter(|mine| mine.holds() && !waits(mine));
-        let mut taken = running.fold(Capacity::default(), |sum, mine| sum.plus(mine.resources()));
-        let mut surplus = Vec::new();
-        for mine in self.mine.values().filter(waits) {
-            let with_it = taken.plus(mine.resources());
-            if self.config.capacity.holds(&with_it) {
-                taken = with_it;
-            } else {
-                surplus.push(mine.id);
-            }
-        }
-        for id in surplus {
-            self.let_go(id, "this node offers less than before: there is no room for it");
-        }
-    }
-
     /// Plans, takes this node's share, lets go of what is not of it, and moves each container on.
     pub(crate) fn reconcile(&mut self) {
         self.settle_if_level();
@@ -299,6 +222,8 @@ impl Node {
                 continue;
             }
             let (confirms, go) = self.judge(mine);
+            let told: BTreeSet<ContainerId> =
+                self.claims_of(&mine.claim.replica).map(|(_, record)| record.id).collect();
             let why_else = go.as_ref().map(|_| (self.yields_to(id), self.stops_first_by_plan(mine)));
             let Some(mine) = self.mine.get_mut(&id) else { continue };
             if let Some((yields_to, stops_first)) = why_else {
@@ -306,6 +231,7 @@ impl Node {
                 mine.stopped_first = stops_first;
             }
             if mine.confirms != confirms {
+                mine.confirmed.retain(|id| told.contains(id));
                 mine.confirmed.extend(&confirms);
                 mine.confirms = confirms;
                 self.changed = true;
@@ -410,8 +336,7 @@ impl Node {
                 && (node == me
                     || (self.has_word_of(&node)
                         && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))
-                        && (!mine.may_have_confirmed(record.id, self.now)
-                            || self.stands_with(node, replica))));
+                        && (!self.may_have_confirmed(mine, record.id) || self.stands_with(node, replica))));
             if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
@@ -425,6 +350,12 @@ impl Node {
         }
         confirms.sort_unstable();
         (confirms, go)
+    }
+
+    /// Whether somebody may hold a word of this node that the other one may stop, since this one stays.
+    fn may_have_confirmed(&self, mine: &Mine, other: ContainerId) -> bool {
+        let earlier = !mine.is_new && self.earlier_words_until.is_some();
+        earlier || mine.confirmed.contains(&other)
     }
 
     /// Whether another node said what it says knowing of the same changes to the deployment. Where each of two
@@ -453,7 +384,7 @@ impl Node {
     }
 
     /// Stops a container, or removes it where nothing of it runs.
-    fn let_go(&mut self, id: ContainerId, why: &str) {
+    pub(crate) fn let_go(&mut self, id: ContainerId, why: &str) {
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let about = about(&mine.claim.replica);
         let ordinal = mine.claim.replica.ordinal;
@@ -629,7 +560,7 @@ impl Node {
         }
         // A job that cannot be started has failed like one that ended badly.
         let is_last = mine_of_job && !self.mine.get(&id).is_some_and(Mine::may_be_tried_again);
-        self.fail(id, reason, is_last.then_some(false));
+        self.fail(id, reason, is_last.then_some(false), false);
     }
 
     pub(crate) fn on_exited(&mut self, id: ContainerId, exit: &Exit) {
@@ -660,15 +591,11 @@ impl Node {
             Some(about(&replica)),
             format!("replica {}, {id}: {reason}", replica.ordinal),
         );
-        self.fail(id, reason, end);
-        // What was lost with its machine has not had its run.
-        if let Some(mine) = self.mine.get_mut(&id).filter(|_| lost) {
-            mine.claim.failed_runs = mine.claim.failed_runs.saturating_sub(1);
-        }
+        self.fail(id, reason, end, lost);
     }
 
-    /// It ended against its will (or for good, where `end` says so): back-off, or done.
-    fn fail(&mut self, id: ContainerId, reason: String, end: Option<bool>) {
+    /// It ended against its will (or for good, where `end` says so): back-off, or done. `lost` with its machine.
+    fn fail(&mut self, id: ContainerId, reason: String, end: Option<bool>, lost: bool) {
         let reset = self.config.timings.backoff_reset;
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let ran = match mine.phase {
@@ -697,8 +624,7 @@ impl Node {
         } else {
             let failures = mine.failures;
             mine.failures += 1;
-            mine.claim.restarts += 1;
-            mine.claim.failed_runs += u32::from(mine.claim.run.retries.is_some());
+            mine.count_restart(lost);
             let mut until = self.now + self.backoff(failures);
             if self.has(Sabotage::NoSecondStart) {
                 until = until + Duration::from_secs(100_000_000);
@@ -751,6 +677,10 @@ impl Node {
             self.look_who_counts();
         }
         self.tick_start_failures();
+        if self.earlier_words_until.is_some_and(|until| until <= now) {
+            self.earlier_words_until = None;
+            self.dirty = true;
+        }
         self.dirty |= self.is_a_job_overdue();
         self.dirty |= self.is_done_waiting();
         self.dirty |= self.is_drain_overdue() && self.mine.values().any(Mine::may_run);
@@ -784,10 +714,12 @@ impl Node {
             .then(|| (self.started + self.config.timings.alone, "nobody is in reach: work alone"));
         let look = self.stirred.then(|| (self.next_look(), "it is looked at who counts"));
         let old = self.hears_old_until.map(|at| (at, "what is heard is new again"));
+        let earlier =
+            self.earlier_words_until.map(|at| (at, "nobody holds a word of this peer's earlier life"));
         let more = self.next_drain_wake().into_iter().chain(self.next_behind_wake());
         let more =
             more.chain(self.next_rollout_wake()).chain(self.next_job_wake().filter(|(at, _)| *at > self.now));
-        let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(more);
+        let waits = self.stirs_at.into_iter().chain(look).chain(alone).chain(old).chain(earlier).chain(more);
         steps.chain(fetches).chain(failed).chain(waits).min()
     }
 }

@@ -255,12 +255,7 @@ impl Node {
     /// was suspected and answered is no such news: the far end of a line is suspected all the time.
     pub(crate) fn has_word_of(&self, node: &NodeId) -> bool {
         let Some((link, record)) = self.links.get(node).zip(self.records.get(node)) else { return false };
-        let belief = self.membership.changed_at(node).map(|changed_at| Belief {
-            liveness: self.membership.liveness(node),
-            changed_at,
-            up_since: self.membership.up_since(node),
-        });
-        self.is_word(link, record.version, belief)
+        self.is_word(link, record.version, self.membership.belief(node))
     }
 
     fn is_word(&self, link: &Link, version: RecordVersion, belief: Option<Belief>) -> bool {

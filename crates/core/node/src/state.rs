@@ -132,6 +132,8 @@ pub struct Node {
     pub(crate) looked_at: Option<Time>,
     /// Until then no copy makes way: this peer stood still, and what it hears may be old.
     pub(crate) hears_old_until: Option<Time>,
+    /// Until then somebody may hold words of an earlier life of this peer, where it had containers.
+    pub(crate) earlier_words_until: Option<Time>,
     /// When time alone will change it next, and why: a grace ends, or the word of a node that is not
     /// linked begins to count, and with it whom that one says it is linked to.
     pub(crate) stirs_at: Option<(Time, &'static str)>,
@@ -145,7 +147,9 @@ pub struct Node {
     pub(crate) job_records: BTreeMap<JobId, JobEnds>,
     /// The same, joined with what all others say.
     pub(crate) ends: BTreeMap<JobId, JobEnds>,
-    /// Since when this node wants the jobs that must be done by some time.
+    /// Those of them whose time is over by this node's clock.
+    pub(crate) jobs_over: BTreeSet<JobId>,
+    /// Since when this node wants the jobs that must be done by some time, and are not.
     pub(crate) job_since: BTreeMap<JobId, Time>,
     /// It was said that no more of them are remembered.
     pub(crate) failures_full: bool,
@@ -273,6 +277,7 @@ impl Node {
             failures_full: false,
             job_records: BTreeMap::new(),
             ends: BTreeMap::new(),
+            jobs_over: BTreeSet::new(),
             job_since: BTreeMap::new(),
             schedule: Schedule::Normal,
             drain_deadline: None,
@@ -284,6 +289,7 @@ impl Node {
             stirred: true,
             looked_at: None,
             hears_old_until: None,
+            earlier_words_until: None,
             stirs_at: None,
             config,
             started: now,

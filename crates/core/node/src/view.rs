@@ -22,13 +22,14 @@ impl Node {
                 Err(_) => _ = invalid.insert(key),
             }
         }
-        // A running container of the wanted template goes by the number that the template has now.
+        // A container of the wanted template goes by the number, and the retries, that it has now.
         for mine in self.mine.values_mut() {
             let key = (mine.claim.replica.namespace.clone(), mine.claim.replica.deployment.clone());
             if let Some(wanted) = desired.get(&key)
                 && wanted.revision == mine.claim.revision
             {
                 mine.claim.revision_number = wanted.number;
+                mine.claim.run.retries = wanted.deployment.job.map(|job| job.retries);
             }
         }
         self.jobs_changed(&desired);

@@ -179,7 +179,8 @@ impl Planner {
         let free: Vec<Slot> =
             self.waiting.difference(&self.relations.keys().copied().collect()).copied().collect();
         let looked = self.relations.iter().map(|(slot, edges)| (*slot, self.waits_of(*slot, edges)));
-        let looked: Vec<_> = looked.chain(free.into_iter().map(|slot| (slot, None))).collect();
+        // Of a name that was made again the earlier creation goes first: both have one place in the plan.
+        let looked: Vec<_> = free.into_iter().map(|slot| (slot, None)).chain(looked).collect();
         for (slot, waits) in looked {
             let state = self.slots.get_mut(slot);
             if state.waits.as_deref() == waits.as_ref() {

@@ -22,6 +22,7 @@ pub(crate) fn take_job_turns(
     let nothing = JobEnds::default();
     let ends = spec.ends.as_ref().unwrap_or(&nothing);
     let given_up = ends.has_failed(spec.count);
+    let holds_updates = waits.is_some_and(Waits::holds_updates);
     let waits = waits.is_some_and(Waits::holds_starts);
     let runs = |ordinal: u32, held: &Held| held.live && !ends.is_done(ordinal);
     let running = all.iter().filter(|(ordinal, _, held)| runs(*ordinal, held)).count();
@@ -31,7 +32,7 @@ pub(crate) fn take_job_turns(
         match (held.fitting, held.old) {
             (Some(it), _) => settled(Placement::Keep { node: it.node, container: it.container }),
             _ if ends.is_done(*ordinal) => settled(Placement::Ended),
-            (None, Some(it)) if held.moves => {
+            (None, Some(it)) if held.moves || holds_updates => {
                 settled(Placement::KeepOld { node: it.node, container: it.container })
             }
             (None, Some(it)) => settled(Placement::StopFirst { node: it.node, container: it.container }),

@@ -157,7 +157,7 @@ pub struct NodeRow {
 }
 
 /// What is known of one deployment, for whoever writes the next event and for waiting.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 pub struct DeploymentRow {
     /// Namespace.
     pub namespace: String,
@@ -225,7 +225,7 @@ pub struct JobRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Nothing of it has run yet.
+    /// Nothing of it runs, and nothing has ended well.
     Waiting,
     /// Some of it runs, or has run.
     Running,

@@ -18,7 +18,7 @@ use crate::out::Format;
     name = "skerry",
     version,
     propagate_version = false,
-    after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not converged in time, 4 cannot be placed, 5 rolled back,\n6 changed since plan, 7 no peer reachable, 8 the node was removed, 130 interrupted; `exec` passes on the program's own\n(125 to 127 where it could not be run)."
+    after_help = "Exit codes: 0 ok, 1 error, 2 usage, 3 not converged in time, 4 cannot be placed, 5 rolled back,\n6 changed since plan, 7 no peer reachable, 8 the node was removed, 9 a job failed, 130 interrupted; `exec` passes on the program's own\n(125 to 127 where it could not be run)."
 )]
 pub(crate) struct Cli {
     /// Options of every command.
@@ -245,8 +245,8 @@ pub(crate) fn parse_reserve(text: &str) -> Result<Reserve, String> {
     let mut reserve = Reserve::default();
     for (key, value) in parts(text, "write it like `cpu=200m,memory=256Mi`")? {
         match key {
-            "cpu" => reserve.cpu_m = units::cpu(value).map_err(|error| error.to_string())?,
-            "memory" => reserve.memory_b = units::memory(value).map_err(|error| error.to_string())?,
+            "cpu" => reserve.cpu_m = Some(units::cpu(value).map_err(|error| error.to_string())?),
+            "memory" => reserve.memory_b = Some(units::memory(value).map_err(|error| error.to_string())?),
             other => return Err(format!("`{other}` is not kept, use cpu and memory")),
         }
     }
@@ -293,16 +293,12 @@ fn parts<'t>(text: &'t str, form: &str) -> Result<Vec<(&'t str, &'t str)>, Strin
 /// Reads `cpu=2,memory=1Gi,pids=500`; each is needed.
 pub(crate) fn parse_capacity(text: &str) -> Result<Amounts, String> {
     let (mut cpu_m, mut memory_b, mut pids) = (None, None, None);
-    for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or("write it like `cpu=2,memory=1Gi,pids=500`")?;
-        let slot = match key {
-            "cpu" => (&mut cpu_m, units::cpu(value).map_err(|error| error.to_string())?),
-            "memory" => (&mut memory_b, units::memory(value).map_err(|error| error.to_string())?),
-            "pids" => (&mut pids, value.parse().map_err(|_| format!("`{value}` is not a whole number"))?),
+    for (key, value) in parts(text, "write it like `cpu=2,memory=1Gi,pids=500`")? {
+        match key {
+            "cpu" => cpu_m = Some(units::cpu(value).map_err(|error| error.to_string())?),
+            "memory" => memory_b = Some(units::memory(value).map_err(|error| error.to_string())?),
+            "pids" => pids = Some(value.parse().map_err(|_| format!("`{value}` is not a whole number"))?),
             other => return Err(format!("`{other}` is not known, use cpu, memory and pids")),
-        };
-        if slot.0.replace(slot.1).is_some() {
-            return Err(format!("`{key}` is given twice"));
         }
     }
     let needed = |value: Option<u64>, name: &str| match value {
@@ -442,8 +438,11 @@ mod tests {
 
     #[test]
     fn a_reserve_and_ratios_are_read_with_what_is_left_out_as_usual() {
-        assert_eq!(parse_reserve("memory=256Mi"), Ok(Reserve { cpu_m: 0, memory_b: 256 << 20 }));
-        assert_eq!(parse_reserve("cpu=0.5,memory=1Gi"), Ok(Reserve { cpu_m: 500, memory_b: 1 << 30 }));
+        assert_eq!(parse_reserve("memory=256Mi"), Ok(Reserve { cpu_m: None, memory_b: Some(256 << 20) }));
+        assert_eq!(
+            parse_reserve("cpu=0.5,memory=1Gi"),
+            Ok(Reserve { cpu_m: Some(500), memory_b: Some(1 << 30) })
+        );
         assert_eq!(parse_reserve("disk=1").unwrap_err(), "`disk` is not kept, use cpu and memory");
         assert_eq!(parse_reserve("cpu=1,cpu=2").unwrap_err(), "`cpu` is given twice");
         let over = |cpu_percent, memory_percent| Ok(Overcommit { cpu_percent, memory_percent });

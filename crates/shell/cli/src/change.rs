@@ -8,7 +8,7 @@ use api::shapes::{
 };
 use api::{Client, path, routes};
 use document::event::{Create, Delete, Edit, Set, Verb};
-use model::{DependsGroup, DocId, EventId, Group, Name, UpdateGroup};
+use model::{DocId, EventId, Group, Name, UpdateGroup};
 
 use crate::Context;
 use crate::args::{GuardArgs, Target, Wait};
@@ -53,16 +53,15 @@ fn with_update(row: &DeploymentRow, mut wanted: Groups) -> Groups {
     wanted
 }
 
-/// The same of what it waits for, and of being a job.
-fn with_dependencies(row: &DeploymentRow, mut wanted: Groups) -> Groups {
-    let job = Group::Job.as_str();
-    if row.groups.contains_key(job) && !wanted.contains_key(job) {
-        wanted.insert(job.to_owned(), "null".to_owned());
-    }
-    let group = Group::DependsOn.as_str();
-    if row.groups.contains_key(group) && !wanted.contains_key(group) {
-        let none = serde_json::to_string(&DependsGroup::default()).expect("a group is plain data");
-        wanted.insert(group.to_owned(), none);
+/// The same of groups in which nothing of what is there is kept.
+fn with_what_is_usual(row: &DeploymentRow, mut wanted: Groups) -> Groups {
+    for group in [Group::DependsOn, Group::Job].map(Group::as_str) {
+        if row.groups.contains_key(group)
+            && !wanted.contains_key(group)
+            && let Some(json) = fields::default_of(group)
+        {
+            wanted.insert(group.to_owned(), json);
+        }
     }
     wanted
 }
@@ -88,7 +87,7 @@ impl Step {
             let edit = Edit::Create(Create { name: target.name.clone(), groups: wanted.clone() });
             return Ok(Some(Self { target, before: Groups::new(), after: Some(wanted), edit }));
         };
-        Self::set(target, row, &with_dependencies(row, with_update(row, wanted)))
+        Self::set(target, row, &with_what_is_usual(row, with_update(row, wanted)))
     }
 
     /// Whether running containers are replaced for it.
@@ -705,11 +704,17 @@ async fn too_late(context: &Context, client: &Client, steps: &[Step], containers
     )
     .exit(Exit::NotConverged)
     .hint("it continues in the background: `skerry ps` shows how far it is");
+    let is_job = |row: &PsRow| {
+        let of = steps.iter().find(|step| step.target.name.as_str() == row.deployment);
+        of.and_then(|step| step.after.as_ref()).is_some_and(|after| after.contains_key(Group::Job.as_str()))
+    };
     for row in containers {
         let ours = steps.iter().any(|step| {
             step.target.name.as_str() == row.deployment && step.target.namespace.as_str() == row.namespace
         });
-        if !ours || row.healthy == Some(true) {
+        // Runs of a job that are done, or whose turn has not come, keep nobody waiting.
+        let idle = row.state == PsState::Exited || (row.container.is_none() && is_job(row));
+        if !ours || row.healthy == Some(true) || idle {
             continue;
         }
         let state = crate::commands::ps::state_word(row.state);
@@ -744,15 +749,7 @@ mod tests {
             replicas: 4,
             ready,
             running,
-            groups: BTreeMap::new(),
-            conflicts: vec![],
-            invalid: None,
-            unplaced: vec![],
-            failed: None,
-            paused: false,
-            waits: vec![],
-            cycles: vec![],
-            job: None,
+            ..DeploymentRow::default()
         }
     }
 

@@ -40,9 +40,9 @@ pub(crate) fn refuse_cycles(prepared: &[Prepared]) -> Result<(), CliError> {
             if let Some((_, cycle)) = cycles.iter().find(|((name, _), _)| **name == step.target.name) {
                 return Err(CliError::new(
                     "dependency-cycle",
-                    format!("{} would wait for itself: {}", step.target, cycle_in_words(cycle)),
+                    format!("{} would wait for itself: {}", step.target, cycle_in_words(cycle.iter().copied())),
                 )
-                .hint("take one of these out of `depends-on`: none of them would ever be started"));
+                .hint("take one of these out of `depends-on`, so that one comes first: in a cycle none waits for the next"));
             }
         }
     }

@@ -15,6 +15,24 @@ use crate::shapes::PlanField;
 /// Group name to JSON text.
 pub(crate) type Groups = BTreeMap<String, String>;
 
+/// What a group is when nobody set it. `None` for a group that has no such value, or is not known.
+pub(crate) fn default_of(group: &str) -> Option<String> {
+    let json = |value: serde_json::Value| serde_json::to_string(&value).ok();
+    let known = Group::ALL.into_iter().find(|known| known.as_str() == group)?;
+    match known {
+        Group::Image | Group::Replicas => None,
+        Group::Resources => json(serde_json::to_value(ResourcesGroup::default()).ok()?),
+        Group::Env => json(serde_json::to_value(EnvGroup::default()).ok()?),
+        Group::Ports => json(serde_json::to_value(PortsGroup::default()).ok()?),
+        Group::Placement => json(serde_json::to_value(PlacementGroup::default()).ok()?),
+        Group::Restart => json(serde_json::to_value(RestartGroup::default()).ok()?),
+        Group::Meta => json(serde_json::to_value(MetaGroup::default()).ok()?),
+        Group::Update => json(serde_json::to_value(UpdateGroup::default()).ok()?),
+        Group::Job => Some("null".to_owned()),
+        Group::DependsOn => json(serde_json::to_value(DependsGroup::default()).ok()?),
+    }
+}
+
 /// The values of one group by field, in the order of the manifest.
 fn fields_of(group: &str, json: &str) -> Vec<(String, String)> {
     // A group that this release does not know, or that does not read, is shown as it is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use api::shapes::DeploymentRow;
 use document::event::Verb;
-use model::Group;
+use model::{Deployment, EventId, Group};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -45,7 +45,18 @@ pub(crate) async fn change_group<T: DeserializeOwned + Serialize>(
             })?;
             let json = serde_json::to_string(&change(target, row, now)?).expect("a group is plain data");
             let wanted = BTreeMap::from([(group.as_str().to_owned(), json)]);
-            steps.extend(Step::set((*target).clone(), row, &wanted)?);
+            let step = Step::set((*target).clone(), row, &wanted)?;
+            // Of a group that is sound by itself the rest may think otherwise: a job has at most 1,000 runs.
+            if let Some(after) = step.as_ref().and_then(|step| step.after.as_ref()) {
+                let made = Deployment::from_groups(
+                    &target.namespace,
+                    &target.name,
+                    EventId::from_bytes([0; 32]),
+                    after,
+                );
+                made.map_err(|error| CliError::usage(format!("{target} would not be valid: {error}")))?;
+            }
+            steps.extend(step);
         }
         prepared.push(Prepared { namespace, authoring, verb, undoes: None, steps });
     }

@@ -45,16 +45,16 @@ pub struct Config {
     pub labels: BTreeMap<LabelKey, String>,
 }
 
-/// What is never offered.
+/// What is never offered; what is left out is as where nothing is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reserve {
     /// Thousandths of a core.
-    #[serde(default)]
-    pub cpu_m: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_m: Option<u64>,
     /// Bytes of memory.
-    #[serde(default)]
-    pub memory_b: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_b: Option<u64>,
 }
 
 /// Percent of what there is beside the reserve that is offered: 100 to [`OVERCOMMIT_PERCENT_MAX`].
@@ -167,14 +167,12 @@ impl Config {
     /// Where the reserve leaves nothing, or a percentage is out of its range.
     pub fn offers(&self, measured: impl FnOnce() -> Amounts) -> Result<(Capacity, Terms), ConfigError> {
         let offer = |problem: String| ConfigError::Offer { problem };
-        let (has, usual) = if let Some(declared) = self.capacity {
-            (declared, Reserve::default())
-        } else {
-            let has = measured();
-            let kept = |whole: u64| whole - whole / 100 * OFFERED_PERCENT;
-            (has, Reserve { cpu_m: kept(has.cpu_m), memory_b: kept(has.memory_b) })
-        };
-        let Reserve { cpu_m: reserved_cpu_m, memory_b: reserved_memory_b } = self.reserve.unwrap_or(usual);
+        let has = self.capacity.unwrap_or_else(measured);
+        let usual =
+            |whole: u64| if self.capacity.is_some() { 0 } else { whole - whole / 100 * OFFERED_PERCENT };
+        let reserve = self.reserve.unwrap_or_default();
+        let reserved_cpu_m = reserve.cpu_m.unwrap_or_else(|| usual(has.cpu_m));
+        let reserved_memory_b = reserve.memory_b.unwrap_or_else(|| usual(has.memory_b));
         let Overcommit { cpu_percent, memory_percent } = self.overcommit;
         for (what, percent) in [("cpu-percent", cpu_percent), ("memory-percent", memory_percent)] {
             if !(100..=OVERCOMMIT_PERCENT_MAX).contains(&percent) {
@@ -182,13 +180,14 @@ impl Config {
                 return Err(offer(format!("overcommit.{what} is {percent}, use 100 to {most}")));
             }
         }
-        if reserved_cpu_m >= has.cpu_m {
+        // A machine that has nothing, or does not tell, offers nothing: only what was asked for is refused.
+        if reserved_cpu_m > 0 && reserved_cpu_m >= has.cpu_m {
             return Err(offer(format!(
                 "the reserve of {reserved_cpu_m}m cpu leaves nothing of {}m",
                 has.cpu_m
             )));
         }
-        if reserved_memory_b >= has.memory_b {
+        if reserved_memory_b > 0 && reserved_memory_b >= has.memory_b {
             return Err(offer(format!(
                 "the reserve of {reserved_memory_b} bytes of memory leaves nothing of {}",
                 has.memory_b
@@ -233,6 +232,10 @@ mod tests {
         let (offered, terms) = config(text).offers(|| HAS).unwrap();
         assert_eq!((offered.cpu_m, offered.memory_b), (1_500, 1_000 << 20));
         assert_eq!((terms.cpu_percent, terms.memory_percent), (150, 100));
+        let half = config("reserve = {cpu_m = 1000}").offers(|| HAS).unwrap().1;
+        assert_eq!((half.reserved_cpu_m, half.reserved_memory_b), (1_000, 104_857_600), "a tenth of memory");
+        let nothing = config("").offers(|| Amounts { memory_b: 0, ..HAS }).unwrap().0;
+        assert_eq!(nothing.memory_b, 0);
         let again: Config = toml::from_str(&config(text).to_text()).unwrap();
         assert_eq!(again, config(text));
     }

@@ -22,8 +22,8 @@ pub(crate) fn row(node: &Node, desired: &Desired, containers: &[&ContainerRecord
     } else {
         JobState::Waiting
     };
-    let failures = ends.failed.iter().map(|(ordinal, run)| JobFailure {
-        ordinal: *ordinal,
+    let failures = ends.failures_of(completions).map(|(ordinal, run)| JobFailure {
+        ordinal,
         node: node.name_of(&run.node),
         reason: run.reason.clone(),
     });
@@ -42,9 +42,8 @@ pub(crate) fn row(node: &Node, desired: &Desired, containers: &[&ContainerRecord
 
 /// Why a replica that was not started never will be.
 pub(crate) fn given_up(node: &Node, desired: &Desired) -> String {
-    let ends = node.ends_of(desired);
-    let first = ends.and_then(|ends| ends.failed.first_key_value());
-    match first {
+    let completions = desired.deployment.replicas.count;
+    match node.ends_of(desired).and_then(|ends| ends.failures_of(completions).next()) {
         Some((ordinal, run)) => {
             format!("not started: replica {ordinal} failed on {}: {}", node.name_of(&run.node), run.reason)
         }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use node::{DiskSpace, Input, Pressure};
+use node::{Input, Pressure};
 
 use crate::mind::Mind;
 
@@ -31,10 +31,8 @@ fn some_avg10(text: &str) -> Option<u16> {
 /// What is so now. What cannot be read is not known: a kernel without PSI is not in trouble for that.
 fn look(files: &Path, dir: &Path) -> Pressure {
     let some = |name: &str| some_avg10(&std::fs::read_to_string(files.join(name)).ok()?);
-    let disk = nix::sys::statvfs::statvfs(dir).ok().map(|disk| DiskSpace {
-        free_b: disk.blocks_available().saturating_mul(disk.fragment_size()),
-        total_b: disk.blocks().saturating_mul(disk.fragment_size()),
-    });
+    // Containers are not the machine's root.
+    let disk = crate::room::space(dir, false).ok();
     Pressure { cpu: some("cpu"), memory: some("memory"), io: some("io"), disk }
 }
 

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use node::DiskSpace;
+
 use crate::containers::chain;
 use crate::mind::wall_ms;
 use crate::notices::Notices;
@@ -33,11 +35,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Bytes written at once into the reserve: a block, so that a partly full disk gives all it has.
 const BLOCK: [u8; 4096] = [0; 4096];
 
-/// The disk, as it is now.
-#[derive(Clone, Copy, Debug)]
-struct Free {
-    free_b: u64,
-    total_b: u64,
+/// The disk that a folder is on, as it is now: with what the file system keeps for root, or without.
+pub(crate) fn space(dir: &Path, for_root: bool) -> io::Result<DiskSpace> {
+    let disk = nix::sys::statvfs::statvfs(dir)?;
+    let block = disk.fragment_size();
+    let free = if for_root { disk.blocks_free() } else { disk.blocks_available() };
+    Ok(DiskSpace { free_b: free.saturating_mul(block), total_b: disk.blocks().saturating_mul(block) })
 }
 
 /// Room on the disk of one data folder.
@@ -61,13 +64,9 @@ impl Room {
         room
     }
 
-    fn free(&self) -> io::Result<Free> {
-        let disk = nix::sys::statvfs::statvfs(&self.dir)?;
-        let block = disk.fragment_size();
+    fn free(&self) -> io::Result<DiskSpace> {
         // Root writes where others may not any more.
-        let root = nix::unistd::geteuid().is_root();
-        let free = if root { disk.blocks_free() } else { disk.blocks_available() };
-        Ok(Free { free_b: free.saturating_mul(block), total_b: disk.blocks().saturating_mul(block) })
+        space(&self.dir, nix::unistd::geteuid().is_root())
     }
 
     fn reserved(&self) -> u64 {
@@ -77,7 +76,7 @@ impl Room {
     /// In words, if the disk is full. What the reserve still lacks counts as taken.
     pub(crate) fn full(&self) -> Option<String> {
         // A disk that cannot be asked is not called full; what fails on it says so itself.
-        let Free { free_b, total_b } = self.free().ok()?;
+        let DiskSpace { free_b, total_b } = self.free().ok()?;
         let lacks = wanted(total_b).saturating_sub(self.reserved());
         (free_b.saturating_sub(lacks) < FULL_BYTES).then(|| {
             format!(

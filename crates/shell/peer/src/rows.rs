@@ -236,8 +236,8 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
     rows
 }
 
-/// What is said of a run whose container is out of sight.
-const ENDED: &str = "it has ended well, on a node that is away or gone";
+/// What is said of a run whose container is out of sight, or gone.
+const ENDED: &str = "it has ended well, and its container is not there any more";
 
 fn queued(desired: Option<&Desired>) -> String {
     let at_a_time = desired.and_then(|it| it.deployment.job).map_or(0, |job| job.parallelism);
@@ -253,8 +253,7 @@ fn waits(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
 /// The cycles that a deployment is in.
 fn cycles(node: &Node, namespace: &Name, name: &Name) -> Vec<String> {
     let waits = node.plan().waits.get(&(namespace.clone(), name.clone()));
-    let words = |cycle: &Vec<Name>| cycle.iter().map(Name::as_str).collect::<Vec<_>>().join(" -> ");
-    waits.iter().flat_map(|it| &it.cycles).map(words).collect()
+    waits.iter().flat_map(|it| &it.cycles).map(model::depends::cycle_in_words).collect()
 }
 
 /// Deployments, of one namespace or of all.

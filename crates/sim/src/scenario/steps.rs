@@ -219,6 +219,13 @@ impl Reader<'_> {
             spec.restart.policy = policy(restart)?;
         }
         spec.depends = depends(&raw.depends_on)?;
+        if let (Some(_), Some(restart)) = (&raw.job, &raw.restart) {
+            return fault(
+                restart.span(),
+                "`restart` has no place beside a job",
+                "leave it out: a job has `retries`",
+            );
+        }
         if let Some(job) = &raw.job {
             spec.job = Some(job_of(job)?);
             spec.restart.policy = RestartPolicy::Never;
@@ -277,6 +284,11 @@ fn update_of(raw: &raw::Update) -> Result<UpdateGroup, Fault> {
 fn job_of(raw: &raw::Job) -> Result<JobGroup, Fault> {
     let usual = JobGroup::default();
     let deadline = raw.deadline.as_ref().map(span_of).transpose()?;
+    if let Some(text) =
+        raw.deadline.as_ref().filter(|_| deadline.is_some_and(|it| it.subsec_nanos() != 0 || it.is_zero()))
+    {
+        return fault(text.span(), "no deadline of a job", "use whole seconds, from `1s` on");
+    }
     Ok(JobGroup {
         parallelism: raw.parallelism.unwrap_or(usual.parallelism),
         retries: raw.retries.unwrap_or(usual.retries),

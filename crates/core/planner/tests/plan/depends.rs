@@ -175,3 +175,16 @@ fn deployments_in_a_cycle_do_not_wait_for_one_another_and_are_told() {
     assert!(plan.waits.values().all(|it| it.cycles.is_empty()));
     assert_eq!(told(plan), ["waits for a to be healthy: 0 of 1 is", "waits for db to be started: 0 of 1 is"]);
 }
+
+#[test]
+fn a_name_that_is_made_again_between_two_plans_is_told_what_it_waits_for() {
+    let mut world = World::new(1);
+    world.deployments = vec![web(&[("db", Condition::Healthy)])];
+    let mut planner = Planner::default();
+    assert_eq!(told(planner.plan(&world.view())).len(), 1);
+    world.deployments[0].incarnation = model::EventId::from_bytes([8; 32]);
+    for _ in 0..2 {
+        assert_eq!(*planner.plan(&world.view()), world.plan());
+        assert_eq!(told(planner.last()).len(), 1);
+    }
+}

@@ -1,9 +1,9 @@
 //! Jobs: so many at a time, each once, and no more once one has failed.
 
 use model::{Condition, ContainerState, Deployment, FailedRun, JobEnds, JobGroup, RestartPolicy};
-use planner::{Placement, Plan};
+use planner::Placement;
 
-use crate::world::{World, deployment, node_id, replica};
+use crate::world::{World, deployment, letters, node_id, replica};
 
 fn job(completions: u32, parallelism: u32) -> Deployment {
     let mut it = deployment("batch", completions);
@@ -11,22 +11,6 @@ fn job(completions: u32, parallelism: u32) -> Deployment {
     it.job = Some(JobGroup { parallelism, ..JobGroup::default() });
     it.validate().unwrap();
     it
-}
-
-/// One letter for each replica: kept, stays as it is, stopped, new, ended, queued, given up, waits.
-fn letters(plan: &Plan, of: &Deployment) -> String {
-    let letter = |ordinal| match &plan.placements[&replica(of, ordinal)] {
-        Placement::Keep { .. } => 'k',
-        Placement::KeepOld { .. } => 'o',
-        Placement::StopFirst { .. } => 's',
-        Placement::Start { .. } => 'n',
-        Placement::Ended => 'e',
-        Placement::Queued => 'q',
-        Placement::GivenUp => 'x',
-        Placement::Waits => 'w',
-        other => panic!("{other:?}"),
-    };
-    (0..of.replicas.count).map(letter).collect()
 }
 
 fn ends<'w>(world: &'w mut World, of: &Deployment) -> &'w mut JobEnds {
@@ -91,6 +75,22 @@ fn a_run_is_not_moved_and_another_template_stops_it_first() {
     let mut new = of.clone();
     new.env.vars.insert("V".into(), "2".into());
     world.deployments = vec![new.clone()];
+    assert_eq!(letters(&world.plan(), &new), "sn");
+}
+
+#[test]
+fn another_template_of_a_job_stops_nothing_while_something_is_to_be_completed_before() {
+    let of = job(2, 2);
+    let mut world = World::new(2);
+    world.run(0, &of, 0);
+    let mut new = of.clone();
+    new.env.vars.insert("V".into(), "2".into());
+    new.depends.on.insert("migrate".parse().unwrap(), Condition::Completed);
+    let mut migrate = deployment("migrate", 1);
+    migrate.restart.policy = RestartPolicy::Never;
+    world.deployments = vec![new.clone(), migrate.clone()];
+    assert_eq!(letters(&world.plan(), &new), "ow");
+    world.run(1, &migrate, 0).state = ContainerState::Exited;
     assert_eq!(letters(&world.plan(), &new), "sn");
 }
 

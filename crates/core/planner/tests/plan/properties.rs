@@ -4,7 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::world::{MIB, World, deployment, gpus, node_id, replica, with_port};
-use model::{Capacity, ContainerState, Extras, NodeId, RecordVersion, RestartPolicy};
+use model::{
+    Capacity, ContainerState, EventId, Extras, FailedRun, JobEnds, JobGroup, NodeId, RecordVersion,
+    RestartPolicy,
+};
 use planner::{NodeView, Placement, Plan, Planner, Rank, holds_capacity};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -91,6 +94,11 @@ enum Edit {
         name: Index,
         ordinal: u32,
     },
+    End {
+        name: Index,
+        ordinal: u32,
+        how: u8,
+    },
     Obey,
 }
 
@@ -122,6 +130,7 @@ fn edit() -> impl Strategy<Value = Edit> {
             .prop_map(|(n, which, state, healthy)| Edit::State { n, which, state, healthy }),
         1 => (n(), any::<Index>()).prop_map(|(n, which)| Edit::Drop { n, which }),
         1 => (n(), name(), 0..5_u32).prop_map(|(n, name, ordinal)| Edit::Decline { n, name, ordinal }),
+        2 => (name(), 0..5_u32, any::<u8>()).prop_map(|(name, ordinal, how)| Edit::End { name, ordinal, how }),
         2 => Just(Edit::Obey),
     ]
 }
@@ -194,6 +203,11 @@ fn apply(world: &mut World, edit: &Edit) {
                 it.restart.policy = RestartPolicy::OnFailure;
             }
             season(&mut it, *flavour);
+            if *once && flavour % 4 > 1 && it.replicas.mode == model::Mode::Replicated {
+                it.restart.policy = RestartPolicy::Never;
+                it.job = Some(JobGroup { parallelism: 1 + u32::from(flavour % 2), ..JobGroup::default() });
+            }
+            it.incarnation = EventId::from_bytes([7 + flavour % 2; 32]);
             world.deployments.retain(|other| other.name != it.name);
             world.deployments.push(it);
         }
@@ -222,6 +236,15 @@ fn apply(world: &mut World, edit: &Edit) {
                 record.claim = *claim;
                 record.state = self::state(*state);
                 record.healthy = *healthy;
+            }
+        }
+        Edit::End { name, ordinal, how } => {
+            let ends = world.ends.entry(named(*name).parse().unwrap()).or_default();
+            match how % 8 {
+                0 => ends.overdue = true,
+                1 => *ends = JobEnds::default(),
+                2 => ends.add_failed(*ordinal, FailedRun { node: node_id(1), reason: "code 7".into() }),
+                _ => ends.add_done(*ordinal),
             }
         }
         Edit::Obey => {
@@ -281,6 +304,7 @@ fn apply_to_node(world: &mut World, n: u8, edit: &Edit) {
         | Edit::AddNode { .. }
         | Edit::RemoveNode { .. }
         | Edit::Run { .. }
+        | Edit::End { .. }
         | Edit::Obey => unreachable!("not of one node"),
     }
 }
@@ -442,7 +466,11 @@ proptest! {
         let mut ports: BTreeMap<(NodeId, u16), BTreeSet<&str>> = BTreeMap::new();
         for node in &world.nodes {
             for it in node.1.containers.iter().filter(|it| holds_capacity(it.state)) {
-                let of = world.deployments.iter().find(|of| of.name == it.replica.deployment);
+                // Of what is not wanted, or was made again since, nobody knows the ports.
+                let of = world.deployments.iter();
+                let of = of
+                    .filter(|of| of.incarnation == it.replica.incarnation)
+                    .find(|of| of.name == it.replica.deployment);
                 for port in of.iter().flat_map(|of| &of.ports.ports) {
                     ports.entry((*node.0, port.host)).or_default().insert(it.replica.deployment.as_str());
                 }
@@ -490,7 +518,16 @@ proptest! {
                 .filter(|it| matches!(plan.placements[&replica(of, *it)], Placement::Replace { .. }))
                 .collect();
             prop_assert!(replaced.len() <= 1, "{replaced:?}");
-            for ordinal in replaced {
+            // What only has to leave a node does not wait for an update that is held up.
+            let held_up = of.update.paused || of.update.canary.is_some() || !of.depends.on.is_empty();
+            let leaves = |ordinal: &u32| match plan.placements[&replica(of, *ordinal)] {
+                Placement::Replace { old: (node, _), .. } => {
+                    let node = &world.nodes[&node];
+                    held_up && (node.drains || !of.placement.is_met_by(&node.labels, &node.name))
+                }
+                _ => false,
+            };
+            for ordinal in replaced.into_iter().filter(|it| !leaves(it)) {
                 let mut lower = ordinals(&world, of).filter(|it| *it < ordinal);
                 prop_assert!(lower.all(healthy), "{ordinal} is replaced before a lower one is well");
             }

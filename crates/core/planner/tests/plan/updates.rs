@@ -1,9 +1,8 @@
 //! How many replicas change at a time, and which.
 
 use model::{Canary, ContainerState, Deployment, Strategy, UpdateGroup};
-use planner::{Placement, Plan};
 
-use crate::world::{MIB, World, deployment, replica};
+use crate::world::{MIB, World, deployment, letters, replica};
 
 fn updating(count: u32, change: impl FnOnce(&mut UpdateGroup)) -> (Deployment, Deployment) {
     let mut old = deployment("web", count);
@@ -21,22 +20,6 @@ fn world_of(old: &Deployment, new: &Deployment) -> World {
     }
     world.deployments = vec![new.clone()];
     world
-}
-
-/// One letter for each replica: kept, waits (`o`), doubled, stopped first, started, without a place.
-fn letters(plan: &Plan, of: &Deployment) -> String {
-    let letter = |ordinal| match &plan.placements[&replica(of, ordinal)] {
-        Placement::Keep { .. } => 'k',
-        Placement::KeepOld { .. } => 'o',
-        Placement::Replace { .. } => 'd',
-        Placement::StopFirst { .. } => 's',
-        Placement::Start { .. } => 'n',
-        Placement::Ended => 'e',
-        Placement::Queued => 'q',
-        Placement::GivenUp => 'x',
-        Placement::Awaits { .. } | Placement::Waits | Placement::Unplaced { .. } => '-',
-    };
-    (0..of.replicas.count).map(letter).collect()
 }
 
 /// Lets what was started be well and ready, and what was doubled be rid of its old one.

@@ -104,6 +104,25 @@ pub(crate) fn replica(of: &Deployment, ordinal: u32) -> ReplicaId {
     }
 }
 
+/// One letter for each replica: kept, old and waits (`o`), doubled, stopped first, new, ended, queued, given up (`x`),
+/// waits for others, waits for those who yield, without a place.
+pub(crate) fn letters(plan: &Plan, of: &Deployment) -> String {
+    let letter = |ordinal| match &plan.placements[&replica(of, ordinal)] {
+        Placement::Keep { .. } => 'k',
+        Placement::KeepOld { .. } => 'o',
+        Placement::Replace { .. } => 'd',
+        Placement::StopFirst { .. } => 's',
+        Placement::Start { .. } => 'n',
+        Placement::Ended => 'e',
+        Placement::Queued => 'q',
+        Placement::GivenUp => 'x',
+        Placement::Waits => 'w',
+        Placement::Awaits { .. } => 'y',
+        Placement::Unplaced { .. } => '-',
+    };
+    (0..of.replicas.count).map(letter).collect()
+}
+
 /// So many of the extra `gpu`; none for 0.
 pub(crate) fn gpus(count: u64) -> Extras {
     let counts = (count > 0).then(|| ("gpu".parse().unwrap(), count));

@@ -264,10 +264,20 @@ fn pressure_at(files: &Path) -> DoctorRow {
     )
 }
 
-/// What a node offers more than once.
-fn offer(config: Option<&::peer::Config>) -> DoctorRow {
+/// Whether the settings of the node can be used, and what it offers by them.
+fn offer(config: Result<&::peer::Config, &::peer::ConfigError>) -> DoctorRow {
     const CHECK: &str = "offer";
-    let Some(config) = config else { return ok(CHECK, "not prepared yet") };
+    let config = match config {
+        Ok(config) => config,
+        Err(::peer::ConfigError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return ok(CHECK, "not prepared yet");
+        }
+        Err(error) => {
+            let causes = std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source());
+            let words: Vec<String> = causes.map(ToString::to_string).collect();
+            return row(CHECK, DoctorState::Fail, words.join(": "), Some("mend peer.toml"));
+        }
+    };
     match config.offers(::peer::measured_capacity) {
         Err(error) => row(
             CHECK,
@@ -311,8 +321,11 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> 
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
-    let config = ::peer::Config::read(&dir).ok();
-    let configured = config.as_ref().map(|config| config.listen);
+    let config = ::peer::Config::read(&dir);
+    let config = config.as_ref();
+    let configured = config.ok().map(|config| config.listen);
+    let pressure = config.map(|config| config.pressure.clone()).unwrap_or_default();
+    let files = pressure.files.unwrap_or_else(|| ::peer::pressure::FILES.into());
     let listen = args.listen.or(configured).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7440)));
     let rows = [
         kernel(),
@@ -323,8 +336,12 @@ pub(crate) fn run(args: &DoctorArgs, context: &Context) -> Result<(), CliError> 
         seccomp(),
         port(listen, &dir),
         disk(&dir),
-        pressure_at(Path::new(::peer::pressure::FILES)),
-        offer(config.as_ref()),
+        if pressure.ignore {
+            ok("pressure", "new work is taken in any case: pressure.ignore is set in peer.toml")
+        } else {
+            pressure_at(&files)
+        },
+        offer(config),
         clock(),
     ];
     context.out.rows(

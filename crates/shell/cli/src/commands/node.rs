@@ -53,9 +53,9 @@ pub(crate) fn state_word(state: NodeState) -> &'static str {
 fn state(row: &NodeRow) -> String {
     let word = state_word(row.state);
     // The first word of the reason says of what: the rest is in the wide form.
-    let short_of = row.pressure.as_ref().and_then(|why| why.split_once(':'));
+    let short_of = row.pressure.as_ref().map(|why| why.split(':').next().unwrap_or(why));
     let word = match short_of {
-        Some((what, _)) if row.removed.is_none() => &format!("{word}, short of {what}"),
+        Some(what) if row.removed.is_none() => &format!("{word}, short of {what}"),
         _ => word,
     };
     match (&row.removed, schedule_word(row.schedule)) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::shapes::{DeploymentRow, HistoryChange, HistoryRow};
 use api::{path, routes};
 use document::event::{Create, Edit, Verb};
-use model::{Deployment, EventId, Group, Name};
+use model::{Deployment, EventId, Name};
 
 use super::history::creates;
 use crate::Context;
@@ -13,7 +13,7 @@ use crate::args::{GuardArgs, IdPrefix, Target, WaitArgs};
 use crate::change::{Ask, Prepared, Step, carry, stand};
 use crate::connect;
 use crate::error::CliError;
-use crate::fields::Groups;
+use crate::fields::{Groups, default_of};
 use crate::out::short;
 
 /// Take back one change: by default the last one of a deployment
@@ -77,24 +77,6 @@ fn before_event(rows: &[HistoryRow], namespace: &Name, name: &str, event: &str) 
         }
     }
     groups
-}
-
-/// What a group is when nobody set it. `None` for a group that has no such value, or is not known.
-fn default_of(group: &str) -> Option<String> {
-    let json = |value: serde_json::Value| serde_json::to_string(&value).ok();
-    let known = Group::ALL.into_iter().find(|known| known.as_str() == group)?;
-    match known {
-        Group::Image | Group::Replicas => None,
-        Group::Resources => json(serde_json::to_value(model::ResourcesGroup::default()).ok()?),
-        Group::Env => json(serde_json::to_value(model::EnvGroup::default()).ok()?),
-        Group::Ports => json(serde_json::to_value(model::PortsGroup::default()).ok()?),
-        Group::Placement => json(serde_json::to_value(model::PlacementGroup::default()).ok()?),
-        Group::Restart => json(serde_json::to_value(model::RestartGroup::default()).ok()?),
-        Group::Meta => json(serde_json::to_value(model::MetaGroup::default()).ok()?),
-        Group::Update => json(serde_json::to_value(model::UpdateGroup::default()).ok()?),
-        Group::Job => Some("null".to_owned()),
-        Group::DependsOn => json(serde_json::to_value(model::DependsGroup::default()).ok()?),
-    }
 }
 
 /// The step that takes back what an event did to one deployment; `None` where nothing is to be done.
@@ -278,19 +260,9 @@ mod tests {
             name: "web".into(),
             incarnation: "01".repeat(32),
             revision: 1,
-            revision_hash: None,
             replicas: 5,
-            ready: 0,
-            running: 0,
             groups: groups.iter().map(|(group, json)| ((*group).into(), (*json).into())).collect(),
-            conflicts: vec![],
-            invalid: None,
-            unplaced: vec![],
-            failed: None,
-            paused: false,
-            waits: vec![],
-            cycles: vec![],
-            job: None,
+            ..DeploymentRow::default()
         }
     }
 

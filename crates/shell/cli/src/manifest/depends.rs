@@ -20,26 +20,20 @@ impl Reader {
     /// `{NAME: CONDITION}`, or names alone: those are to be healthy.
     pub(super) fn depends(&mut self, node: &Node) -> DependsGroup {
         let mut depends = DependsGroup::default();
-        let short =
-            |this: &mut Self, node: &Node, what: &str| Some((this.name(node, what)?, Condition::Healthy));
-        let found: Vec<_> = match &node.value {
-            Value::Text(_) => vec![(node.place, short(self, node, "depends-on"))],
-            Value::Map(entries) => entries
-                .iter()
-                .map(|(key, value)| {
-                    let name = self.name(key, "a name in depends-on");
-                    let what =
-                        name.as_ref().map_or_else(|| "depends-on".into(), |it| format!("depends-on.{it}"));
-                    let condition = self.word(value, &what, &CONDITIONS);
-                    (key.place, name.zip(condition))
-                })
-                .collect(),
-            _ => {
-                let items = self.list(node, "depends-on", DEPENDENCIES_MAX);
-                let item =
-                    |(n, item): (usize, &Node)| (item.place, short(self, item, &format!("depends-on[{n}]")));
-                items.iter().enumerate().map(item).collect()
-            }
+        let found: Vec<_> = if let Value::Map(entries) = &node.value {
+            let entry = |(key, value): &(Node, Node)| {
+                let name = self.name(key, "a name in depends-on");
+                let what = name.as_ref().map_or_else(|| "depends-on".into(), |it| format!("depends-on.{it}"));
+                let condition = self.word(value, &what, &CONDITIONS);
+                (key.place, name.zip(condition))
+            };
+            entries.iter().map(entry).collect()
+        } else {
+            let items = self.one_or_more(node, "depends-on", DEPENDENCIES_MAX).into_iter();
+            let item = |(item, what): (&Node, String)| {
+                (item.place, self.name(item, &what).zip(Some(Condition::Healthy)))
+            };
+            items.map(item).collect()
         };
         for (place, (name, condition)) in found.into_iter().filter_map(|(place, it)| Some((place, it?))) {
             if depends.on.insert(name.clone(), condition).is_some() {
@@ -59,8 +53,12 @@ impl Reader {
                 continue;
             }
             let Some(spec) = specs.iter().find(|spec| spec.name == *name) else { continue };
-            let message = format!("depends-on: `{name}` waits for itself: {}", cycle_in_words(&cycle));
-            self.note_with(spec.place, message, "leave one of them out: none of these would ever be started");
+            let message = format!("{name} would wait for itself: {}", cycle_in_words(cycle));
+            self.note_with(
+                spec.place,
+                message,
+                "leave one of them out, so that one comes first: in a cycle none waits for the next",
+            );
         }
     }
 }

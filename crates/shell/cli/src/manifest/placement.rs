@@ -58,8 +58,7 @@ impl Reader {
         placement
     }
 
-    /// How the number of replicas is found.
-    /// None where it is a job.
+    /// How the number of replicas is found; `None` where it is a job.
     pub(super) fn mode(&mut self, fields: &Fields<'_>) -> Option<Mode> {
         let words = [("replicated", Some(Mode::Replicated)), ("global", Some(Mode::Global)), ("job", None)];
         let mode = fields
@@ -77,7 +76,12 @@ impl Reader {
     }
 
     /// A list, or one entry without its brackets; each with what it is called.
-    fn one_or_more<'n>(&mut self, node: &'n Node, what: &str, max: usize) -> Vec<(&'n Node, String)> {
+    pub(super) fn one_or_more<'n>(
+        &mut self,
+        node: &'n Node,
+        what: &str,
+        max: usize,
+    ) -> Vec<(&'n Node, String)> {
         match &node.value {
             Value::Text(_) | Value::Map(_) => vec![(node, what.to_owned())],
             _ => {

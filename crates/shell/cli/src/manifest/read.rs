@@ -160,6 +160,13 @@ fn known_words(known: &[&str]) -> String {
     known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// The value of a key of a map.
+fn within<'n>(node: &'n Node, part: &str) -> Option<&'n Node> {
+    let Value::Map(entries) = &node.value else { return None };
+    let found = entries.iter().find(|(key, _)| matches!(&key.value, Value::Text(word) if word == part));
+    found.map(|(_, value)| value)
+}
+
 impl Reader {
     pub(super) fn note(&mut self, place: Place, message: impl Into<String>) {
         self.problems.push(Problem { place, message: message.into(), hint: None });
@@ -518,19 +525,8 @@ impl Reader {
         let place = match &error {
             GroupError::Invalid { field, .. } => {
                 let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
-                let within = |node: &Node, part: &str| match &node.value {
-                    Value::Map(entries) => entries
-                        .iter()
-                        .find(|(key, _)| matches!(&key.value, Value::Text(word) if word == part))
-                        .map(|(_, value)| value.clone()),
-                    _ => None,
-                };
                 fields.get(outer).map_or(node.place, |outer| {
-                    let mut found = (*outer).clone();
-                    for part in inner.split('.') {
-                        found = within(&found, part).unwrap_or(found);
-                    }
-                    found.place
+                    inner.split('.').fold(*outer, |found, part| within(found, part).unwrap_or(found)).place
                 })
             }
             _ => node.place,

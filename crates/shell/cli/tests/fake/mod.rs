@@ -331,19 +331,11 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
         name: name.into(),
         incarnation: "c1".repeat(32),
         revision: 1,
-        revision_hash: None,
         replicas: count,
         ready: count,
         running: count,
         groups: made.to_groups(),
-        conflicts: vec![],
-        invalid: None,
-        unplaced: vec![],
-        failed: None,
-        paused: false,
-        waits: vec![],
-        cycles: vec![],
-        job: None,
+        ..DeploymentRow::default()
     }
 }
 

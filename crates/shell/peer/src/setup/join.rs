@@ -137,7 +137,7 @@ impl<'a> Joining<'a> {
         options: &'a NodeOptions,
         token: &'a JoinToken,
     ) -> Result<Self, InitError> {
-        let (draft, key) = begin(fs, &options.dir)?;
+        let (draft, key) = begin(fs, options)?;
         // Of an `init` that was cut off before: a key of no cluster.
         draft.drop_secret(Secret::Recovery).map_err(folder(&options.dir))?;
         Ok(Self { options, token, draft, key })

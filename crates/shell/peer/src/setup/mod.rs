@@ -21,7 +21,7 @@ use model::{ClusterId, DocId, Extras, LabelKey, Name, NodeId};
 use store::fs::{Disk, Fs};
 use store::{CreateError, DataDir, Draft, FileError, Format, OpenError, Secret};
 
-use crate::config::{Amounts, Config, Overcommit, Pressure, Reserve};
+use crate::config::{Amounts, Config, ConfigError, Overcommit, Pressure, Reserve};
 
 pub use self::join::{JoinError, Joined, join};
 
@@ -83,6 +83,9 @@ pub enum InitError {
     /// No chance to make a key of.
     #[error("the system gave no random numbers")]
     Random(#[from] RandomError),
+    /// What the node would offer: its peer would never start.
+    #[error("the node cannot be prepared with these settings")]
+    Offer(#[from] ConfigError),
     /// The first event is not valid: a name or an address.
     #[error("the first event of the cluster is not valid")]
     Genesis(#[from] document::InsertError),
@@ -105,8 +108,11 @@ fn folder<E: std::error::Error + Send + Sync + 'static>(dir: &Path) -> impl FnOn
     move |source| InitError::Folder { dir: dir.to_owned(), source: source.into() }
 }
 
-/// Begins a folder, or takes up the one of an earlier try, with the node's key.
-fn begin(fs: &Arc<dyn Fs>, dir: &Path) -> Result<(Draft, KeyPair), InitError> {
+/// Begins a folder, or takes up the one of an earlier try, with the node's key. Nothing is made where its peer
+/// could never start.
+fn begin(fs: &Arc<dyn Fs>, options: &NodeOptions) -> Result<(Draft, KeyPair), InitError> {
+    config(options).offers(crate::daemon::measured_capacity)?;
+    let dir = &*options.dir;
     // A folder with a file `key` that is no key of ours is not ours, and is left as it is.
     let key = DataDir::key_in(dir);
     if matches!(DataDir::open_with(&**fs, dir), Err(OpenError::HalfPrepared { .. }))
@@ -167,13 +173,8 @@ fn local_addresses() -> Vec<std::net::IpAddr> {
     found
 }
 
-fn finish(
-    draft: Draft,
-    options: &NodeOptions,
-    format: &Format,
-    events: &[Vec<u8>],
-) -> Result<DataDir, InitError> {
-    let config = Config {
+fn config(options: &NodeOptions) -> Config {
+    Config {
         listen: options.listen,
         advertise: options.advertise.clone(),
         cgroup_parent: options.cgroup_parent.clone(),
@@ -183,8 +184,16 @@ fn finish(
         overcommit: options.overcommit,
         pressure: options.pressure.clone(),
         labels: options.labels.clone(),
-    };
-    draft.finish(format, events, &config.to_text()).map_err(folder::<CreateError>(&options.dir))
+    }
+}
+
+fn finish(
+    draft: Draft,
+    options: &NodeOptions,
+    format: &Format,
+    events: &[Vec<u8>],
+) -> Result<DataDir, InitError> {
+    draft.finish(format, events, &config(options).to_text()).map_err(folder::<CreateError>(&options.dir))
 }
 
 /// Prepares the first node of a new cluster. `user` becomes its first admin.
@@ -205,7 +214,7 @@ fn init_on(
     user_name: &Name,
     user: &KeyPair,
 ) -> Result<Initialised, InitError> {
-    let (draft, key) = begin(fs, &options.dir)?;
+    let (draft, key) = begin(fs, options)?;
     let recovery_key = draft.path(Secret::Recovery);
     let recovery = secret(&draft, &options.dir, Secret::Recovery)?;
     let genesis = Genesis {

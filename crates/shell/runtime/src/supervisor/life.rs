@@ -247,11 +247,10 @@ impl Life<'_> {
 
     /// Leaves a note for a peer that is started before this has ended. Without it that peer would take the
     /// program for one that runs on; not to stop it for that would be worse.
-    #[allow(clippy::print_stderr, reason = "its last words: there is nobody else to tell")]
-    fn note_stop(&self) {
+    fn note_stop(&mut self) {
         let path = self.live.dir.join(files::STOPPING);
         if let Err(error) = std::fs::File::create(&path) {
-            eprintln!("{} cannot be made: {error}", path.display());
+            self.log.notice(&format!("{} cannot be made: {error}", path.display()));
         }
     }
 
