@@ -35,6 +35,7 @@ macro_rules! id {
         // By their bytes. Ids are hashes and keys: the first eight tell nearly always, and as one number they
         // are compared in place. Maps by id are asked at each input.
         impl Ord for $name {
+            #[inline]
             fn cmp(&self, other: &Self) -> Ordering {
                 match first_eight(&self.0).cmp(&first_eight(&other.0)) {
                     Ordering::Equal if self == other => Ordering::Equal,
@@ -45,6 +46,7 @@ macro_rules! id {
         }
 
         impl PartialOrd for $name {
+            #[inline]
             fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
                 Some(self.cmp(other))
             }

@@ -1,10 +1,12 @@
 //! Names that users give, and the names of documents.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::limits::{LABEL_KEY_BYTES_MAX, NAME_BYTES_MAX};
 
@@ -97,22 +99,37 @@ macro_rules! text_newtype {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     };
 }
 
-/// The name of a namespace, deployment or node: a DNS label (RFC 1123). Copies share the text: each claim on a
-/// replica bears two, and plans, records and questions are full of them.
+/// Reads a text without a copy of it.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = NameError>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// The name of a namespace, deployment or node: a DNS label (RFC 1123). Most are short and lie in place: each
+/// claim on a replica bears two, and plans, records and questions compare and copy them without end.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Arc<str>);
+pub struct Name(SmolStr);
 text_newtype!(Name);
 
 impl Name {
     /// The namespace of a deployment that names none.
     pub fn default_namespace() -> Self {
-        Self("default".into())
+        Self(SmolStr::new_static("default"))
     }
 }
 
@@ -128,7 +145,7 @@ impl FromStr for Name {
 
 /// The key of a label: letters, digits, `-`, `_`, `.`, `/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LabelKey(Arc<str>);
+pub struct LabelKey(SmolStr);
 text_newtype!(LabelKey);
 
 impl FromStr for LabelKey {
@@ -191,7 +208,7 @@ impl Serialize for DocId {
 
 impl<'de> Deserialize<'de> for DocId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Text(PhantomData))
     }
 }
 

@@ -169,7 +169,7 @@ impl Node {
         if !self.is_large() {
             self.push(&Message::Records { records: vec![signed] }, None);
         } else if !only_heads {
-            self.to_pass_on.insert(self.config.me);
+            self.to_pass_on.insert(self.config.me, None);
         }
     }
 
@@ -182,9 +182,9 @@ impl Node {
         self.passed_on_at = Some(self.now);
         let nodes = std::mem::take(&mut self.to_pass_on);
         for to in self.push_targets(None) {
-            // Nobody is told what only concerns itself.
-            let records =
-                nodes.iter().filter(|node| **node != to).filter_map(|node| self.records.signed(node));
+            // Nobody is told what only concerns itself, or what it brought.
+            let others = nodes.iter().filter(|(node, from)| **node != to && **from != Some(to));
+            let records = others.filter_map(|(node, _)| self.records.signed(node));
             for records in in_messages(records.cloned().collect()) {
                 self.after_sync(Effect::Send { to, message: Message::Records { records } });
             }
@@ -192,7 +192,7 @@ impl Node {
     }
 
     fn next_pass_on(&self) -> Option<Time> {
-        let apart = self.apart();
+        let apart = self.words_apart();
         (!self.to_pass_on.is_empty()).then(|| self.passed_on_at.map_or(self.now, |at| at + apart))
     }
 
@@ -200,7 +200,7 @@ impl Node {
     /// is as many records as members, each sent to all, right behind the event and in the way of the
     /// next. So new heads alone wait longer the more members there are.
     fn next_publish(&self) -> Option<Time> {
-        let every = self.config.timings.publish.max(self.apart());
+        let every = self.config.timings.publish.max(self.words_apart());
         let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
         let changed = self.changed.then(|| self.published_at.map_or(self.now, |at| at + every));
         let heads = self.heads_moved.map(|since| since + every.saturating_mul(members));
@@ -343,7 +343,7 @@ impl Node {
         if heard || !fresh.is_empty() {
             self.ask_for(from, &behind.into_iter().collect::<Vec<_>>());
             if self.is_large() {
-                self.to_pass_on.extend(fresh.drain(..).map(|(node, _)| node));
+                self.to_pass_on.extend(fresh.drain(..).map(|(node, _)| (node, Some(from))));
             }
             // Nobody is told what only concerns itself.
             let only = |records: &[(NodeId, SignedRecord)]| match records {

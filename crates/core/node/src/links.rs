@@ -190,7 +190,7 @@ impl Node {
     /// members cubed: some tell it all, the others what is this node's own.
     fn is_introduced_whole(&mut self) -> bool {
         let whole =
-            !self.is_large() || self.introduced_at.is_none_or(|at| self.now.since(at) >= self.apart());
+            !self.is_large() || self.introduced_at.is_none_or(|at| self.now.since(at) >= self.words_apart());
         if whole {
             self.introduced_at = Some(self.now);
         }

@@ -46,8 +46,7 @@ impl Node {
             .planner
             .last()
             .placements
-            .iter()
-            .filter(|(_, placement)| match placement {
+            .of(|placement| match placement {
                 Placement::Start { node } => *node == me,
                 Placement::Replace { new, .. } => *new == me,
                 Placement::Keep { .. }
@@ -60,7 +59,7 @@ impl Node {
                 | Placement::GivenUp
                 | Placement::Unplaced { .. } => false,
             })
-            .map(|(replica, _)| replica.clone())
+            .map(|(replica, _)| replica)
             .collect();
         for replica in share {
             let key = (replica.namespace.clone(), replica.deployment.clone());

@@ -76,9 +76,13 @@ pub struct Timings {
     pub backoff_max: Duration,
     /// Records of this node are at least so far apart.
     pub publish: Duration,
-    /// In a cluster of more than a dozen, plans are at least so far apart for each member: news of many
-    /// come in bursts, and one plan serves a burst. Longer answers later; the first is made at once.
+    /// In a cluster of more than a dozen, plans are at least so far apart for each member, and so are looks at
+    /// who counts: news of many come in bursts, and one plan serves a burst. Longer answers later; the first
+    /// is made at once.
     pub replan: Duration,
+    /// The same of what is said of nodes: their records, and all records to those that link anew. On its way
+    /// to the last member a record waits so long some three times.
+    pub pass_on: Duration,
     /// How long a failed image transfer waits.
     pub refetch: Duration,
 }
@@ -96,7 +100,8 @@ impl Default for Timings {
             backoff_reset: Duration::from_secs(60),
             backoff_max: Duration::from_secs(300),
             publish: Duration::from_millis(10),
-            replan: Duration::from_micros(500),
+            replan: Duration::from_millis(1),
+            pass_on: Duration::from_micros(500),
             refetch: Duration::from_secs(2),
         }
     }

@@ -106,24 +106,32 @@ impl Node {
         }
     }
 
-    /// How far apart plans are, looks at who counts, and what is said of nodes: in a large cluster news
-    /// come in bursts.
-    pub(crate) fn apart(&self) -> Duration {
+    /// In a large cluster, where news come in bursts: so long for each member.
+    fn for_each_member(&self, it: Duration) -> Duration {
         if !self.is_large() {
             return Duration::ZERO;
         }
-        let members = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
-        self.config.timings.replan.saturating_mul(members)
+        it.saturating_mul(u32::try_from(self.links.len()).unwrap_or(u32::MAX))
+    }
+
+    /// How far apart plans are, and looks at who counts.
+    fn plans_apart(&self) -> Duration {
+        self.for_each_member(self.config.timings.replan)
+    }
+
+    /// How far apart it is what is said of nodes.
+    pub(crate) fn words_apart(&self) -> Duration {
+        self.for_each_member(self.config.timings.pass_on)
     }
 
     /// When a plan is due, if something has changed that it depends on.
     pub(crate) fn next_plan(&self) -> Option<Time> {
-        self.dirty.then(|| self.planned_at.map_or(self.now, |at| at + self.apart()))
+        self.dirty.then(|| self.planned_at.map_or(self.now, |at| at + self.plans_apart()))
     }
 
     /// When it may be looked again at who counts.
     pub(crate) fn next_look(&self) -> Time {
-        self.looked_at.map_or(self.now, |at| at + self.apart())
+        self.looked_at.map_or(self.now, |at| at + self.plans_apart())
     }
 
     /// Each link with the belief in its node and the version of its record, in one walk: all are by id, and

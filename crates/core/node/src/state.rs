@@ -94,8 +94,9 @@ pub struct Node {
     pub(crate) forgers: BTreeMap<NodeId, Time>,
     pub(crate) count: u64,
     pub(crate) published_at: Option<Time>,
-    /// Nodes whose records are to be passed on, in a large cluster, and when some last were.
-    pub(crate) to_pass_on: BTreeSet<NodeId>,
+    /// Nodes whose records are to be passed on, in a large cluster, and who brought them.
+    pub(crate) to_pass_on: BTreeMap<NodeId, Option<NodeId>>,
+    /// When some last were.
     pub(crate) passed_on_at: Option<Time>,
     /// Whether new work may be taken: somebody was caught up with, or nobody is there.
     pub(crate) settled: bool,
@@ -254,7 +255,7 @@ impl Node {
             forgers: BTreeMap::new(),
             count: 0,
             published_at: None,
-            to_pass_on: BTreeSet::new(),
+            to_pass_on: BTreeMap::new(),
             passed_on_at: None,
             settled: false,
             planner,

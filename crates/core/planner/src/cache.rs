@@ -31,6 +31,10 @@ impl Key {
         (&self.namespace, &self.name, &self.incarnation).cmp(&(&it.namespace, &it.name, &it.incarnation))
     }
 
+    pub(crate) fn of_replica(it: &ReplicaId) -> Self {
+        Self { namespace: it.namespace.clone(), name: it.deployment.clone(), incarnation: it.incarnation }
+    }
+
     fn is_of(&self, replica: &ReplicaId) -> bool {
         self.incarnation == replica.incarnation
             && self.name == replica.deployment
@@ -304,8 +308,6 @@ pub(crate) struct SlotState {
     pub(crate) claims: Vec<(NodeId, Claim)>,
     /// Ordinals that need room on a node.
     pub(crate) needs: Vec<Need>,
-    /// Ordinals that have a placement in the plan.
-    pub(crate) planned: Vec<u32>,
     /// The last template that all replicas ran and were ready of.
     pub(crate) complete: Option<Revision>,
     /// What it waits for, and the cycles that it is in.
@@ -344,7 +346,6 @@ impl Slots {
             spec: None,
             claims: vec![],
             needs: vec![],
-            planned: vec![],
             complete: None,
             waits: None,
         });
@@ -353,17 +354,11 @@ impl Slots {
 
     /// The deployment of a replica, if it was ever seen.
     pub(crate) fn find(&self, it: &ReplicaId) -> Option<Slot> {
-        let key =
-            Key { namespace: it.namespace.clone(), name: it.deployment.clone(), incarnation: it.incarnation };
-        self.by_key.get(&key).copied()
+        self.by_key.get(&Key::of_replica(it)).copied()
     }
 
     fn of_replica(&mut self, it: &ReplicaId) -> Slot {
-        self.of_key(Key {
-            namespace: it.namespace.clone(),
-            name: it.deployment.clone(),
-            incarnation: it.incarnation,
-        })
+        self.of_key(Key::of_replica(it))
     }
 
     pub(crate) fn key(&self, slot: Slot) -> &Arc<Key> {

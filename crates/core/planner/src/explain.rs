@@ -96,7 +96,10 @@ impl Planner {
             .placements
             .iter()
             .filter(|(id, _)| is_of(id))
-            .map(|(id, placement)| (id.clone(), (placement.clone(), self.plan.held_back.get(id).cloned())))
+            .map(|(id, placement)| {
+                let held_back = self.plan.held_back.get(&id).cloned();
+                (id, (placement.clone(), held_back))
+            })
             .collect();
         let mut yields: BTreeMap<ReplicaId, Vec<ContainerId>> = BTreeMap::new();
         for (container, replica) in self.plan.yields.iter().filter(|(_, replica)| is_of(replica)) {

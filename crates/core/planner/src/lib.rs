@@ -30,6 +30,7 @@ mod depends;
 mod explain;
 mod jobs;
 mod place;
+mod placements;
 mod plan;
 mod planner;
 mod preempt;
@@ -40,6 +41,7 @@ mod view;
 
 pub use depends::{Dependency, Progress, Waits};
 pub use explain::{Explanation, Fit, NodeExplained, explain};
+pub use placements::Placements;
 pub use plan::{Placement, Plan, Reasons, Refusal};
 pub use planner::{Planner, plan};
 pub use rank::{Rank, holds_capacity, is_claim, rank, winner};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use model::limits::CONTAINERS_PER_NODE_MAX;
 use model::{Affinity, ContainerId, HOST, LabelKey, Name, NodeId, ReplicaId, Requirement};
 
-use crate::Waits;
+use crate::{Placements, Waits};
 
 /// Why each node was refused; shared by the replicas that it is the same for.
 pub type Reasons = Arc<BTreeMap<NodeId, Refusal>>;
@@ -15,8 +15,8 @@ pub type Reasons = Arc<BTreeMap<NodeId, Refusal>>;
 /// What each wanted replica should do. A container that no placement names is not wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// By replica, in canonical order; every wanted replica has one.
-    pub placements: BTreeMap<ReplicaId, Placement>,
+    /// Every wanted replica has one.
+    pub placements: Placements,
     /// Replicas whose turn in the rolling update has come but for whose new container, beside the
     /// old one, no node has room. They are [`Placement::KeepOld`] and their update waits.
     pub held_back: BTreeMap<ReplicaId, Reasons>,
@@ -89,8 +89,8 @@ pub enum Placement {
 
 impl Plan {
     /// The replicas that concern `node`: it runs one, or is to start it.
-    pub fn share(&self, node: NodeId) -> impl Iterator<Item = (&ReplicaId, &Placement)> {
-        self.placements.iter().filter(move |(_, placement)| placement.names(node))
+    pub fn share(&self, node: NodeId) -> impl Iterator<Item = (ReplicaId, &Placement)> {
+        self.placements.of(move |placement| placement.names(node))
     }
 }
 

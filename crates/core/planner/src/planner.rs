@@ -10,7 +10,7 @@ use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
 use crate::depends::Edge;
 use crate::place::Placing;
 use crate::room::{Minds, Room};
-use crate::stance::{Stance, is_complete, stances};
+use crate::stance::{Stance, Stands, stances};
 use crate::{Placement, Plan, Reasons, View, Wanted};
 
 /// Deployments that nobody wants or runs, and that are remembered all the same, before the planner
@@ -203,51 +203,34 @@ impl Planner {
     fn think_through(&mut self, slot: Slot) {
         let state = self.slots.get(slot);
         let key = Arc::clone(&state.key);
-        let mut replica = key.replica(0);
+        let Some(spec) = &state.spec else {
+            self.plan.placements.forget(&key);
+            self.slots.get_mut(slot).needs = Vec::new();
+            return;
+        };
+        let Stands { stances, complete } = stances(spec, state, &self.nodes);
+        let turn = (Reverse(spec.placement.priority), Arc::clone(&key));
+        let complete = complete.then_some(spec.revision);
         let mut needs = Vec::new();
-        let stands = state.spec.as_ref().map_or_else(Vec::new, |spec| stances(spec, state, &self.nodes));
-        let ordinals: Vec<u32> = stands.iter().map(|(ordinal, _)| *ordinal).collect();
-        let mut added = Vec::new();
-        // The replicas of one deployment follow one another in the plan: one walk instead of many searches.
-        let last = key.replica(u32::MAX);
-        let mut planned = self.plan.placements.range_mut(&replica..=&last).peekable();
-        for (ordinal, stance) in stands {
-            match stance {
-                Stance::Needs(need) => needs.push(need),
-                Stance::Settled(placement) => {
-                    while planned.next_if(|(known, _)| known.ordinal < ordinal).is_some() {}
-                    match planned.next_if(|(known, _)| known.ordinal == ordinal) {
-                        Some((_, old)) => *old = placement,
-                        None => added.push((ordinal, placement)),
-                    }
-                }
+        let planned = self.plan.placements.of_key_mut(&key);
+        planned.clear();
+        planned.extend(stances.into_iter().map(|(ordinal, stance)| match stance {
+            Stance::Settled(placement) => (ordinal, placement),
+            Stance::Needs(need) => {
+                needs.push(need);
+                // Until it is given its place, in this same plan.
+                (ordinal, Placement::Queued)
             }
+        }));
+        if planned.is_empty() {
+            self.plan.placements.forget(&key);
         }
-        for (ordinal, placement) in added {
-            replica.ordinal = ordinal;
-            self.plan.placements.insert(replica.clone(), placement);
+        if needs.is_empty() {
+            self.hungry.remove(&turn);
+        } else {
+            self.hungry.insert(turn, slot);
         }
-        // Both are in order.
-        let mut now = ordinals.iter().peekable();
-        for ordinal in &state.planned {
-            while now.next_if(|it| *it < ordinal).is_some() {}
-            if now.peek() != Some(&ordinal) {
-                replica.ordinal = *ordinal;
-                self.plan.placements.remove(&replica);
-            }
-        }
-        if let Some(spec) = &state.spec {
-            let turn = (Reverse(spec.placement.priority), key);
-            if needs.is_empty() {
-                self.hungry.remove(&turn);
-            } else {
-                self.hungry.insert(turn, slot);
-            }
-        }
-        let complete = state.spec.as_ref().filter(|spec| is_complete(spec, state, &self.nodes));
-        let complete = complete.map(|spec| spec.revision);
         let state = self.slots.get_mut(slot);
-        state.planned = ordinals;
         state.needs = needs;
         state.complete = complete.or(state.complete);
     }
@@ -274,8 +257,12 @@ impl Planner {
                 }
             }
         }
-        for (replica, placement) in given.placements {
-            set(&mut self.plan.placements, &replica, placement);
+        for (slot, places) in given.placements {
+            let planned = self.plan.placements.of_key_mut(self.slots.key(slot));
+            for (ordinal, placement) in places {
+                let at = planned.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal);
+                planned[at.expect("whatever needs room is wanted")].1 = placement;
+            }
         }
         self.plan.held_back = given.held_back;
         self.plan.yields = given.yields;
@@ -303,14 +290,15 @@ impl Planner {
             }
             let spec = state.spec.as_ref().expect("only what is wanted needs room");
             let mut placing = Placing::new(&mut room, *slot, spec);
+            let mut places = Vec::new();
             for need in needs {
-                let replica = key.replica(need.ordinal);
+                let replica = || key.replica(need.ordinal);
                 let placement = match (placing.wait_on(need), need.old) {
-                    (Some(made), _) => given.awaits(&replica, made),
+                    (Some(made), _) => given.awaits(&replica(), made),
                     (None, None) => match placing.place(need) {
                         Ok(node) => Placement::Start { node },
                         Err(reasons) => match placing.make_room(need) {
-                            Some(made) => given.awaits(&replica, made),
+                            Some(made) => given.awaits(&replica(), made),
                             None => Placement::Unplaced { reasons },
                         },
                     },
@@ -320,7 +308,7 @@ impl Planner {
                             Placement::StopFirst { node: old.0, container: old.1 }
                         }
                         Err(reasons) => {
-                            given.held_back.insert(replica.clone(), reasons);
+                            given.held_back.insert(replica(), reasons);
                             Placement::KeepOld { node: old.0, container: old.1 }
                         }
                     },
@@ -328,8 +316,9 @@ impl Planner {
                 if let Placement::Awaits { .. } | Placement::Unplaced { .. } = placement {
                     given.without[Priority::ALL.len() - 1 - priority.0 as usize] += 1;
                 }
-                given.placements.push((replica, placement));
+                places.push((need.ordinal, placement));
             }
+            given.placements.push((*slot, places));
         }
         given
     }
@@ -388,7 +377,7 @@ fn change_claims(
 /// Places as they would be given in one order.
 #[derive(Debug, Default)]
 struct Given {
-    placements: Vec<(ReplicaId, Placement)>,
+    placements: Vec<(Slot, Vec<(u32, Placement)>)>,
     held_back: BTreeMap<ReplicaId, Reasons>,
     yields: BTreeMap<ContainerId, ReplicaId>,
     /// How many that run nowhere have no place, or wait for one: of the highest priority first.
@@ -399,15 +388,5 @@ impl Given {
     fn awaits(&mut self, replica: &ReplicaId, (node, victims): (NodeId, Vec<ContainerId>)) -> Placement {
         self.yields.extend(victims.into_iter().map(|victim| (victim, replica.clone())));
         Placement::Awaits { node }
-    }
-}
-
-/// Writes one placement; the replica is copied only when it is new.
-fn set(placements: &mut BTreeMap<ReplicaId, Placement>, replica: &ReplicaId, placement: Placement) {
-    match placements.get_mut(replica) {
-        Some(old) => *old = placement,
-        None => {
-            placements.insert(replica.clone(), placement);
-        }
     }
 }

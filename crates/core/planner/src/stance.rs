@@ -3,7 +3,7 @@
 //! This part depends on the deployment and its own claims alone, not on what is free anywhere, so it
 //! is done again only for deployments that a change touches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use model::{ContainerState, Mode, NodeId, RestartPolicy, Strategy};
 
@@ -77,9 +77,18 @@ impl Held {
     }
 }
 
-/// How every replica stands, by ordinal.
-pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> Vec<(u32, Stance)> {
-    match spec.mode {
+/// How the replicas of one deployment stand.
+#[derive(Debug)]
+pub(crate) struct Stands {
+    /// Each, by ordinal.
+    pub(crate) stances: Vec<(u32, Stance)>,
+    /// Whether all run the wanted revision and are ready.
+    pub(crate) complete: bool,
+}
+
+/// How every replica stands.
+pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> Stands {
+    let all: Vec<(u32, Option<NodeId>, Held)> = match spec.mode {
         Mode::Replicated => {
             let mut held: Vec<Held> = Vec::new();
             held.resize_with(spec.count as usize, Held::default);
@@ -92,12 +101,7 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                     held.add(spec, *id, node, claim);
                 }
             }
-            let all: Vec<_> =
-                (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect();
-            match &spec.job {
-                Some(job) => take_job_turns(spec, job, slot.waits.as_deref(), &all),
-                None => take_turns(spec, slot.waits.as_deref(), &all),
-            }
+            (0..spec.count).zip(held).map(|(ordinal, held)| (ordinal, None, held)).collect()
         }
         Mode::Global => {
             let of_node = |(ordinal, id): (u32, NodeId)| {
@@ -108,31 +112,16 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
                 }
                 (ordinal, Some(id), held)
             };
-            take_turns(
-                spec,
-                slot.waits.as_deref(),
-                &of_each_node(spec, nodes).into_iter().map(of_node).collect::<Vec<_>>(),
-            )
+            of_each_node(spec, nodes).into_iter().map(of_node).collect()
         }
-    }
-}
-
-/// Whether all replicas run the wanted revision and are ready.
-pub(crate) fn is_complete(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> bool {
-    let mut ready: BTreeSet<u32> = BTreeSet::new();
-    for (id, claim) in &slot.claims {
-        if let Some(node) = nodes.get(id) {
-            let mut held = Held::default();
-            held.add(spec, *id, node, claim);
-            if held.ready {
-                ready.insert(claim.ordinal);
-            }
-        }
-    }
-    match spec.mode {
-        Mode::Replicated => (0..spec.count).all(|ordinal| ready.contains(&ordinal)),
-        Mode::Global => of_each_node(spec, nodes).keys().all(|ordinal| ready.contains(ordinal)),
-    }
+    };
+    let complete = all.iter().all(|(.., held)| held.ready);
+    let waits = slot.waits.as_deref();
+    let stances = match &spec.job {
+        Some(job) if spec.mode == Mode::Replicated => take_job_turns(spec, job, waits, &all),
+        _ => take_turns(spec, waits, &all),
+    };
+    Stands { stances, complete }
 }
 
 /// Which replicas change now: the rolling update.

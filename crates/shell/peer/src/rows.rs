@@ -179,8 +179,8 @@ pub(crate) fn ps(node: &Node, wall_ms: i64) -> Vec<PsRow> {
             });
         }
     }
-    for (replica, placement) in &node.plan().placements {
-        if held.contains(replica) {
+    for (replica, placement) in node.plan().placements.iter() {
+        if held.contains(&replica) {
             continue;
         }
         let desired = node.desired().get(&(replica.namespace.clone(), replica.deployment.clone()));
@@ -276,7 +276,7 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
             };
             let is_global = desired.is_some_and(|it| it.deployment.replicas.mode == Mode::Global);
             let replicas = if is_global {
-                let all = node.plan().placements.keys().filter(|replica| of_this(replica)).count();
+                let all = node.plan().placements.replicas().filter(of_this).count();
                 u32::try_from(all).unwrap_or(u32::MAX)
             } else {
                 desired.map_or(0, |desired| desired.deployment.replicas.count)
@@ -285,18 +285,16 @@ pub(crate) fn deployments(node: &Node, namespace: Option<&Name>) -> Vec<Deployme
                 .iter()
                 .filter(|it| it.state == ContainerState::Running && it.healthy == Some(true))
                 .filter(|it| desired.is_some_and(|desired| desired.revision == it.revision))
-                .filter(|it| {
-                    it.replica.ordinal < replicas || node.plan().placements.contains_key(&it.replica)
-                })
+                .filter(|it| it.replica.ordinal < replicas || node.plan().placements.contains(&it.replica))
                 .map(|it| it.replica.ordinal)
                 .collect();
             let job = desired.and_then(|desired| jobs::row(node, desired, &containers));
             let unplaced = node.plan().placements.iter().filter_map(|(replica, placement)| {
                 let reasons = match placement {
                     Placement::Unplaced { reasons } => Some(reasons),
-                    _ => node.plan().held_back.get(replica),
+                    _ => node.plan().held_back.get(&replica),
                 };
-                reasons.filter(|_| of_this(replica)).map(|reasons| Unplaced {
+                reasons.filter(|_| of_this(&replica)).map(|reasons| Unplaced {
                     ordinal: replica.ordinal,
                     nodes: reasons
                         .iter()

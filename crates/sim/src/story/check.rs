@@ -488,7 +488,7 @@ fn ordinals(cluster: &Cluster, by: usize, of: &Deployment) -> Vec<u32> {
 /// Every wanted replica, by the plan of one node.
 fn wanted(cluster: &Cluster, by: usize) -> BTreeSet<ReplicaId> {
     let Some(node) = cluster.node(by) else { return BTreeSet::new() };
-    node.plan().placements.keys().cloned().collect()
+    node.plan().placements.replicas().collect()
 }
 
 /// Every wanted replica runs once in the wanted revision where the kernels say, or has ended for good by
@@ -551,25 +551,25 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             copies.push((claim.replica.clone(), host, new));
         }
     }
-    for (replica, placement) in &node.plan().placements {
+    for (replica, placement) in node.plan().placements.iter() {
         let mine: Vec<(usize, bool)> =
-            copies.iter().filter(|(of, ..)| of == replica).map(|(_, host, new)| (*host, *new)).collect();
-        let held_back = node.plan().held_back.contains_key(replica);
+            copies.iter().filter(|(of, ..)| *of == replica).map(|(_, host, new)| (*host, *new)).collect();
+        let held_back = node.plan().held_back.contains_key(&replica);
         // No higher ordinal is touched while a lower one is not well.
         let lower = |it: &ReplicaId| it.deployment == replica.deployment && it.ordinal < replica.ordinal;
         let unplaced = |it: &Placement| matches!(it, Placement::Unplaced { .. });
         let waits = matches!(placement, Placement::KeepOld { .. })
             && (node.plan().held_back.keys().any(lower)
-                || node.plan().placements.iter().any(|(it, placement)| lower(it) && unplaced(placement)));
+                || node.plan().placements.iter().any(|(it, placement)| lower(&it) && unplaced(placement)));
         match (placement, mine.as_slice()) {
-            (Placement::Unplaced { .. }, []) => no_room(cluster, members, replica)?,
+            (Placement::Unplaced { .. }, []) => no_room(cluster, members, &replica)?,
             (_, [(_, true)]) => {}
-            (_, []) if ended.contains(replica) => {}
-            (_, [(_, false)]) if held_back => no_room(cluster, members, replica)?,
+            (_, []) if ended.contains(&replica) => {}
+            (_, [(_, false)]) if held_back => no_room(cluster, members, &replica)?,
             (_, [(_, false)]) if waits => {}
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),
         }
-        copies.retain(|(of, ..)| of != replica);
+        copies.retain(|(of, ..)| *of != replica);
     }
     match copies.first() {
         Some((replica, host, _)) => Err(format!("n{} runs {replica:?}, which nobody wants", host + 1)),

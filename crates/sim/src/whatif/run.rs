@@ -188,7 +188,7 @@ fn placed_once(cluster: &Cluster, hosts: &[usize]) -> bool {
 }
 
 fn wanted(cluster: &Cluster, host: usize) -> BTreeSet<ReplicaId> {
-    cluster.node(host).map(|node| node.plan().placements.keys().cloned().collect()).unwrap_or_default()
+    cluster.node(host).map(|node| node.plan().placements.replicas().collect()).unwrap_or_default()
 }
 
 /// By machine, what it runs, in the order of replicas.
@@ -211,7 +211,7 @@ fn missing(cluster: &Cluster, hosts: &[usize]) -> Vec<Missing> {
     });
     without
         .map(|(replica, reasons)| Missing {
-            replica: replica.clone(),
+            replica,
             reasons: reasons
                 .iter()
                 .filter_map(|(id, refusal)| Some((*cluster.index.get(id)?, refusal.to_string())))

@@ -23,7 +23,7 @@ fn label(world: &mut World, n: u8, key: &str, value: &str) {
 /// How many replicas of a deployment are started, by node.
 fn starts(plan: &Plan, of: &Deployment) -> BTreeMap<NodeId, usize> {
     let mut starts = BTreeMap::new();
-    for (id, placement) in &plan.placements {
+    for (id, placement) in plan.placements.iter() {
         if let Placement::Start { node } = placement
             && id.deployment == of.name
         {

@@ -322,11 +322,11 @@ fn world() -> impl Strategy<Value = World> {
 /// What the plan adds to each node.
 fn added(world: &World, plan: &Plan) -> BTreeMap<NodeId, Capacity> {
     let mut added: BTreeMap<NodeId, Capacity> = BTreeMap::new();
-    for (id, placement) in &plan.placements {
+    for (id, placement) in plan.placements.iter() {
         let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
         let on = match placement {
             Placement::Start { node } => *node,
-            Placement::Replace { new, .. } if !has_wanted(world, id, *new) => *new,
+            Placement::Replace { new, .. } if !has_wanted(world, &id, *new) => *new,
             _ => continue,
         };
         let sum = added.entry(on).or_default();
@@ -414,7 +414,7 @@ proptest! {
         let wanted: BTreeSet<_> =
             world.deployments.iter().flat_map(|it| ordinals(&world, it).map(|ordinal| replica(it, ordinal))).collect();
         let plan = world.plan();
-        prop_assert_eq!(plan.placements.keys().cloned().collect::<BTreeSet<_>>(), wanted);
+        prop_assert_eq!(plan.placements.replicas().collect::<BTreeSet<_>>(), wanted);
     }
 
     #[test]
@@ -438,11 +438,11 @@ proptest! {
         after.nodes.get_mut(&lost).unwrap().alive = false;
         let (before, after) = (world.plan(), after.plan());
         prop_assert!(after.share(lost).next().is_none(), "a node that is down has no share");
-        for (id, placement) in &before.placements {
+        for (id, placement) in before.placements.iter() {
             if let Some(held_by) = holder(placement).filter(|it| *it != lost) {
-                let now = &after.placements[id];
+                let now = &after.placements[&id];
                 let stays = holder(now) == Some(held_by)
-                    || matches!(now, Placement::Keep { node, .. } if has_wanted(&world, id, *node));
+                    || matches!(now, Placement::Keep { node, .. } if has_wanted(&world, &id, *node));
                 prop_assert!(stays, "{id:?} was {placement:?}, is {now:?}");
             }
         }
@@ -455,8 +455,8 @@ proptest! {
         after.node(200).capacity.memory_b = memory * MIB;
         after.node(200).labels = zone(1);
         let (before, after) = (world.plan(), after.plan());
-        for (id, placement) in &before.placements {
-            prop_assert_eq!(holder(placement), holder(&after.placements[id]), "{:?}", id);
+        for (id, placement) in before.placements.iter() {
+            prop_assert_eq!(holder(placement), holder(&after.placements[&id]), "{:?}", id);
         }
     }
 
@@ -477,18 +477,18 @@ proptest! {
             }
         }
         let before = ports.clone();
-        for (id, placement) in &plan.placements {
+        for (id, placement) in plan.placements.iter() {
             let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
             let on = match placement {
                 Placement::Start { node } => node,
-                Placement::Replace { new, .. } if !has_wanted(&world, id, *new) => new,
+                Placement::Replace { new, .. } if !has_wanted(&world, &id, *new) => new,
                 _ => continue,
             };
             let node = &world.nodes[on];
             prop_assert!(node.alive && node.accepts_new && node.pressure.is_none() && !node.drains);
             prop_assert!(of.placement.is_met_by(&node.labels, &node.name));
             for port in &of.ports.ports {
-                ports.entry((*on, port.host)).or_default().insert(id.deployment.as_str());
+                ports.entry((*on, port.host)).or_default().insert(of.name.as_str());
             }
         }
         for (at, holders) in ports {
@@ -564,13 +564,13 @@ proptest! {
         }
         let then = after.plan();
         let first = plan.placements.iter().filter(|(_, it)| matches!(it, Placement::Awaits { .. }));
-        if let Some((id, _)) = first.min_by_key(|(id, _)| (Reverse(priority(&id.deployment)), *id)) {
+        if let Some((id, _)) = first.min_by_key(|(id, _)| (Reverse(priority(&id.deployment)), id.clone())) {
             // Or for another of that priority that could not come while they were there.
             let started = |other: &model::ReplicaId| matches!(then.placements[other], Placement::Start { .. });
-            let instead = then.placements.keys().any(|other| {
-                started(other) && priority(&other.deployment) >= priority(&id.deployment)
+            let instead = then.placements.replicas().any(|other| {
+                started(&other) && priority(&other.deployment) >= priority(&id.deployment)
             });
-            prop_assert!(started(id) || instead, "{:?}", then.placements[id]);
+            prop_assert!(started(&id) || instead, "{:?}", then.placements[&id]);
         }
     }
 
@@ -581,7 +581,7 @@ proptest! {
             Placement::Unplaced { reasons } => Some((id, reasons)),
             _ => None,
         });
-        for (id, reasons) in plan.held_back.iter().chain(unplaced) {
+        for (id, reasons) in plan.held_back.iter().map(|(id, reasons)| (id.clone(), reasons)).chain(unplaced) {
             let of = world.deployments.iter().find(|it| it.name == id.deployment).unwrap();
             match of.replicas.mode {
                 model::Mode::Replicated => prop_assert!(reasons.keys().eq(world.nodes.keys())),

@@ -223,7 +223,7 @@ impl World {
 
     /// Does what the plan says: starts what is to be started, healthy at once.
     pub(crate) fn obey(&mut self, plan: &Plan) {
-        for (id, placement) in &plan.placements {
+        for (id, placement) in plan.placements.iter() {
             let of = self.deployments.iter().find(|it| it.name == id.deployment).unwrap().clone();
             match placement {
                 Placement::Start { node } => {
@@ -232,7 +232,7 @@ impl World {
                 Placement::Replace { old: (on, old), new } => {
                     self.nodes.get_mut(on).unwrap().containers.retain(|it| it.id != *old);
                     let there = |it: &ContainerRecord| {
-                        it.replica == *id && it.revision == of.revision() && planner::is_claim(it.state)
+                        it.replica == id && it.revision == of.revision() && planner::is_claim(it.state)
                     };
                     if !self.nodes[new].containers.iter().any(there) {
                         self.run_on(*new, &of, id.ordinal);
