@@ -86,7 +86,13 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         // One that was removed a moment ago may not know it: what it takes is void.
         let is_sound =
             |it: &usize| cluster.answers(*it) && !bad.contains(it) && !cluster.asked_to_go.contains(it);
-        if let Some(via) = (0..cluster.len()).find(is_sound) {
+        // Where nobody sound is left, a rogue is removed by whoever is no rogue: with it no end is asked for.
+        let is_rogue = |it: usize| cluster.hosts[it].rogue.is_some();
+        let is_left = |it: &usize| {
+            is_rogue(*host) && !is_rogue(*it) && cluster.answers(*it) && !cluster.asked_to_go.contains(it)
+        };
+        let via = (0..cluster.len()).find(is_sound).or_else(|| (0..cluster.len()).find(is_left));
+        if let Some(via) = via {
             cluster.remove_node(via, *host);
         }
     }
