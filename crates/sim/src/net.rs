@@ -58,8 +58,11 @@ impl Cluster {
         self.cuts.contains(&(from, to)) || self.flapped.contains(&(from, to))
     }
 
+    /// Whether two machines could shake hands now. Where packets are held back there is no handshake either: a
+    /// link made through a clog would bring what was said at its beginning as the newest there is, long after.
     fn passes_both_ways(&self, one: usize, other: usize) -> bool {
-        self.passes(one, other) && self.passes(other, one)
+        let passes = |from, to| self.passes(from, to) && self.clogged(from, to).is_zero();
+        passes(one, other) && passes(other, one)
     }
 
     /// Who answers a call, whoever that is.
