@@ -121,6 +121,10 @@ impl Cluster {
                 self.at(after, third, Happening::Dead { peer, link: old });
             }
             self.input(to, Input::Disconnected(me));
+            if !self.lets_in(host, to, peer) {
+                // It died of that: on a link with nobody at its end it would take itself for linked when it is back.
+                return self.input(host, Input::ConnectFailed(peer));
+            }
         }
         self.links_made += 1;
         let link = self.links_made;
