@@ -58,8 +58,11 @@ impl Cluster {
         self.cuts.contains(&(from, to)) || self.flapped.contains(&(from, to))
     }
 
+    /// Whether two machines could shake hands now. Where packets are held back there is no handshake either: a
+    /// link made through a clog would bring what was said at its beginning as the newest there is, long after.
     fn passes_both_ways(&self, one: usize, other: usize) -> bool {
-        self.passes(one, other) && self.passes(other, one)
+        let passes = |from, to| self.passes(from, to) && self.clogged(from, to).is_zero();
+        passes(one, other) && passes(other, one)
     }
 
     /// Who answers a call, whoever that is.
@@ -118,6 +121,10 @@ impl Cluster {
                 self.at(after, third, Happening::Dead { peer, link: old });
             }
             self.input(to, Input::Disconnected(me));
+            if !self.lets_in(host, to, peer) {
+                // It died of that: on a link with nobody at its end it would take itself for linked when it is back.
+                return self.input(host, Input::ConnectFailed(peer));
+            }
         }
         self.links_made += 1;
         let link = self.links_made;

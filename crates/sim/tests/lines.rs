@@ -83,3 +83,32 @@ fn a_change_crosses_a_line_from_end_to_end() {
         );
     }
 }
+
+/// A record is passed on at once, and the admission of its node once it is written: the one is there before the
+/// other, and is not taken.
+#[test]
+fn who_joined_on_an_island_and_is_gone_is_known_at_the_far_end_of_a_line_at_once() {
+    for seed in 0..6 {
+        let mut cluster = Cluster::new(seed, 3, Settings::default());
+        let all = [0, 1, 2];
+        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
+        assert!(up.is_some(), "the cluster never came up");
+        cluster.split(&[&[0], &[1, 2]]);
+        cluster.run_for(5 * SECOND);
+        let joined = cluster.join_new(0).expect("n1 answers");
+        let id = cluster.id(joined);
+        let knows = |it: &Cluster, host: usize| {
+            it.node(host).is_some_and(|node| node.records().iter().any(|record| record.node == id))
+        };
+        assert!(cluster.run_until(5 * SECOND, |it| knows(it, 0)).is_some(), "the new one was not let in");
+        cluster.power_off(joined);
+        cluster.line(&all);
+        let took = cluster.run_until(3 * SECOND, |it| all.iter().all(|host| knows(it, *host)));
+        let told = cluster.trace().join("\n");
+        println!(
+            "seed {seed}: known to all after {:?}",
+            took.unwrap_or_else(|| panic!("seed {seed}:\n{told}"))
+        );
+        assert_eq!(cluster.violations(), &[] as &[String]);
+    }
+}

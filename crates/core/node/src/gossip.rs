@@ -217,6 +217,22 @@ impl Node {
         self.out.push(Effect::Send { to, message: Message::RecordDigest { versions, reply } });
     }
 
+    /// Asks again whoever offered a record of one that was no member here: it may be one now. A record outruns the
+    /// admission of its node where that must be written first by the one between, and nobody pushes it twice.
+    /// Where its node is gone, or is reached through others alone, the periodic exchange would bring it a quarter
+    /// of a minute later, or two, and plans differ until then.
+    pub(crate) fn ask_for_strangers(&mut self) {
+        let asked: Vec<NodeId> = self
+            .links
+            .iter_mut()
+            .filter(|(_, link)| link.is_up())
+            .filter_map(|(node, link)| std::mem::take(&mut link.knows_strangers).then_some(*node))
+            .collect();
+        for node in asked {
+            self.send_digest(node, true);
+        }
+    }
+
     /// Sends what the other side has not; always answers, so that it knows that there is no more.
     pub(crate) fn on_record_digest(
         &mut self,
@@ -330,8 +346,12 @@ impl Node {
                         Err(error) => tracing::error!(%error, "a record that was sound is not taken"),
                     }
                 }
-                // Known; or of a node whose admission is not here yet: it comes with the next exchange.
-                Ok(false) | Err(RecordError::Stranger(_)) => {}
+                Ok(false) => {} // Known.
+                Err(RecordError::Stranger(_)) => {
+                    if let Some(link) = self.links.get_mut(&from) {
+                        link.knows_strangers = true;
+                    }
+                }
                 Err(error @ RecordError::FromMyFuture(_)) => {
                     self.notice("second-life", None, format!("{}: {error}", self.name_of(&from)));
                 }

@@ -49,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) named: Option<RecordVersion>,
     /// Which records the other side held when it first said so on this link, and this one did not.
     pub(crate) lacking: Option<Vec<(NodeId, RecordVersion)>>,
+    /// It may hold a record of somebody who was no member here when it was offered.
+    pub(crate) knows_strangers: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,13 +106,18 @@ impl Node {
                 LinkState::Dialling => {}
             }
         }
+        let mut grown = false;
         for node in others {
             let second = if self.config.me < node { Duration::ZERO } else { self.config.timings.dial_second };
             let dial_at = self.now + second;
             if let Entry::Vacant(entry) = self.links.entry(node) {
                 entry.insert(Link { state: LinkState::Down { dial_at }, ..Link::default() });
                 self.dials.insert((dial_at, node));
+                grown = true;
             }
+        }
+        if grown {
+            self.ask_for_strangers();
         }
         self.tell_roster();
         self.changed = true;

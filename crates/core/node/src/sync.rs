@@ -281,7 +281,14 @@ impl Node {
             let outcome = Outcome::Refused { code: "disk", reason: reason.to_owned() };
             self.out.push(Effect::Reply { command, outcome });
         }
+        let members = self.links.len();
         self.roster_changed();
+        if self.links.len() < members {
+            // The records of those whose admission is lost went with it, and nobody pushes them again.
+            for link in self.links.values_mut() {
+                link.knows_strangers = true;
+            }
+        }
         self.desired_changed();
         self.changed = true;
         // At once: the record that was made last may name heads that were never synced.

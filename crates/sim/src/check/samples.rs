@@ -20,7 +20,7 @@ const SAMPLE: Duration = Duration::from_millis(200);
 const DUPLICATES: Duration = Duration::from_secs(2);
 
 /// How old a word about a node may be that counts as fresh.
-const FRESH: Duration = Duration::from_secs(2);
+pub(super) const FRESH: Duration = Duration::from_secs(2);
 
 /// Datagrams lost, in thousandths, from which on a network is never quiet: the living are called dead.
 const LOSS_MAX: u32 = 50;

@@ -7,6 +7,7 @@ use model::{ContainerId, EventId, NodeId, RecordVersion, ReplicaId};
 use node::{Claim, Effect, Input, Phase, Reader as _};
 use wire::Message;
 
+use super::samples::FRESH;
 use super::{Booted, Made};
 use crate::host::{Container, HostState};
 use crate::world::Cluster;
@@ -195,9 +196,12 @@ impl Cluster {
         }
     }
 
-    /// Whether a copy of it was stopped for another reason, or lost, since copies are guarded.
+    /// Whether a copy of it was stopped for another reason, or lost, since copies are guarded; or so shortly before
+    /// that the word of it may still be about, by S9: whoever lets its own copy go on the word of a machine that
+    /// lost power a moment ago cannot know better.
     pub(crate) fn excused_since_guard(&self, replica: &ReplicaId) -> bool {
-        self.check.excused.get(replica).is_some_and(|at| *at >= self.guarded_at)
+        let about = FRESH + self.settings.slack();
+        self.check.excused.get(replica).is_some_and(|at| *at + about >= self.guarded_at)
     }
 
     /// A copy went for a reason that is nobody's fault.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use document::event::Schedule;
 use membership::Liveness;
-use model::{Deployment, Mode, NodeId, ReplicaId};
+use model::{ContainerId, Deployment, Mode, NodeId, ReplicaId};
 use planner::Placement;
 
 use super::draw::{Ending, Outside, Shape};
@@ -86,7 +86,13 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         // One that was removed a moment ago may not know it: what it takes is void.
         let is_sound =
             |it: &usize| cluster.answers(*it) && !bad.contains(it) && !cluster.asked_to_go.contains(it);
-        if let Some(via) = (0..cluster.len()).find(is_sound) {
+        // Where nobody sound is left, a rogue is removed by whoever is no rogue: with it no end is asked for.
+        let is_rogue = |it: usize| cluster.hosts[it].rogue.is_some();
+        let is_left = |it: &usize| {
+            is_rogue(*host) && !is_rogue(*it) && cluster.answers(*it) && !cluster.asked_to_go.contains(it)
+        };
+        let via = (0..cluster.len()).find(is_sound).or_else(|| (0..cluster.len()).find(is_left));
+        if let Some(via) = via {
             cluster.remove_node(via, *host);
         }
     }
@@ -249,7 +255,7 @@ const fn nothing() -> Took {
     Took { level: zero, agreed: zero, at_rest: zero, looked: BTreeMap::new() }
 }
 
-fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, model::ContainerId, u32)> {
+fn processes(cluster: &Cluster, hosts: &[usize]) -> Vec<(usize, ContainerId, u32)> {
     cluster.processes().into_iter().filter(|(host, ..)| hosts.contains(host)).collect()
 }
 
@@ -500,7 +506,9 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         return Err(format!("n{} was removed and has containers", host + 1));
     }
     let mut copies: Vec<(ReplicaId, usize, bool)> = Vec::new();
-    let mut ended: BTreeSet<ReplicaId> = BTreeSet::new();
+    // By claim number, node and id, as copies of one revision are ranked.
+    let mut ranks: BTreeMap<ReplicaId, (u64, NodeId, ContainerId)> = BTreeMap::new();
+    let mut ended: BTreeMap<ReplicaId, Option<(u64, NodeId, ContainerId)>> = BTreeMap::new();
     let mut kept: BTreeSet<ReplicaId> = BTreeSet::new();
     for host in members.iter().copied() {
         // What is on its way out still holds room, for which a replica may be waiting.
@@ -511,8 +519,9 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
             return Err(format!("n{} is starting or stopping a container", host + 1));
         }
-        for (_, container) in cluster.containers(host) {
+        for (id, container) in cluster.containers(host) {
             let claim = &container.claim;
+            let rank = (claim.number, cluster.id(host), *id);
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
             let merged = node.documents().get(&key.0, &key.1);
             if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
@@ -538,7 +547,9 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
                 if !new {
                     return Err(format!("n{} has what is left of an old {:?}", host + 1, claim.replica));
                 }
-                ended.insert(claim.replica.clone());
+                let well = (container.exit.code == Some(0)).then_some(rank);
+                let known = ended.entry(claim.replica.clone()).or_default();
+                *known = (*known).max(well);
                 continue;
             }
             if container.pid.is_none() {
@@ -548,8 +559,19 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
                     claim.replica
                 ));
             }
+            if new {
+                ranks.insert(claim.replica.clone(), rank);
+            }
             copies.push((claim.replica.clone(), host, new));
         }
+    }
+    // A copy that runs beside a greater one that ended well has nothing more to do. It goes once its node has the
+    // word of the other, which takes some seconds where that one is reached through others, or was out of reach.
+    let has_more_to_do = |(replica, rank): &(&ReplicaId, &_)| {
+        ended.get(*replica).copied().flatten().is_none_or(|greatest| greatest < **rank)
+    };
+    if let Some((replica, _)) = ranks.iter().find(|it| !has_more_to_do(it)) {
+        return Err(format!("{replica:?} runs on beside one that ended well"));
     }
     for (replica, placement) in node.plan().placements.iter() {
         let mine: Vec<(usize, bool)> =
@@ -564,7 +586,7 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         match (placement, mine.as_slice()) {
             (Placement::Unplaced { .. }, []) => no_room(cluster, members, &replica)?,
             (_, [(_, true)]) => {}
-            (_, []) if ended.contains(&replica) => {}
+            (_, []) if ended.contains_key(&replica) => {}
             (_, [(_, false)]) if held_back => no_room(cluster, members, &replica)?,
             (_, [(_, false)]) if waits => {}
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),
