@@ -112,3 +112,25 @@ fn who_joined_on_an_island_and_is_gone_is_known_at_the_far_end_of_a_line_at_once
         assert_eq!(cluster.violations(), &[] as &[String]);
     }
 }
+
+/// The word of a machine that is reached through others counts after two seconds only. What it is linked to is
+/// believed at once, or the far end of the line would give up whoever it knows through it.
+#[test]
+fn the_far_end_of_a_line_gives_up_nobody_while_a_peer_between_is_started_again() {
+    for seed in 0..12 {
+        let mut cluster = Cluster::new(seed, 4, Settings::default());
+        let all = [0, 1, 2, 3];
+        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
+        assert!(up.is_some(), "the cluster never came up");
+        cluster.apply(0, "web", &Spec::new(4));
+        cluster.run_for(5 * SECOND);
+        let before = cluster.processes();
+        cluster.line(&all);
+        cluster.stop_peer(1);
+        cluster.run_for(Duration::from_millis(100 * seed));
+        cluster.start(1);
+        cluster.run_for(20 * SECOND);
+        assert_eq!(cluster.processes(), before, "seed {seed}:\n{}", cluster.trace().join("\n"));
+        assert_eq!(cluster.violations(), &[] as &[String]);
+    }
+}

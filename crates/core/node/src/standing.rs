@@ -156,11 +156,14 @@ impl Node {
         let members = self.links.len();
         let (mut words, mut alive) = (Vec::with_capacity(members), Vec::with_capacity(members));
         let (mut unlinked, mut next_word, mut next_grace) = (BTreeSet::new(), None, None);
+        let mut vouch = Vec::new();
         let earlier = |known: Option<Time>, at: Time| Some(known.map_or(at, |known| known.min(at)));
         let grace = self.config.timings.grace;
         for it in self.standings() {
             if it.version.is_some_and(|version| self.is_word(it.link, version, it.belief)) {
                 words.push(*it.node);
+            } else if it.version.is_some() && vouches(it.link, it.belief) {
+                vouch.push(*it.node);
             }
             alive.push(self.is_alive_by_belief(it.belief));
             if it.liveness() != Liveness::Down {
@@ -186,7 +189,7 @@ impl Node {
         if !alive.iter().all(|alive| *alive) {
             // Some are down: those that others say they are linked to count all the same.
             self.said.follow(self.links.keys());
-            let linked = self.said.linked(self.words.iter(), &self.records);
+            let linked = self.said.linked(self.words.iter().chain(&vouch), &self.records);
             for ((place, alive), (node, link)) in alive.iter_mut().enumerate().zip(&self.links) {
                 let is_linked = linked[place / 64] >> (place % 64) & 1 == 1;
                 if is_linked && !*alive && !link.is_up() {
@@ -222,7 +225,11 @@ impl Node {
         // Most of those that are down are said by nobody to be linked: each word is read once for all.
         let (mut alive, mut down): (BTreeSet<NodeId>, BTreeSet<NodeId>) =
             self.links.keys().copied().partition(by_itself);
-        for word in words.iter().filter_map(|node| self.records.get(node)) {
+        let vouch = |(node, link): &(&NodeId, &Link)| {
+            words.contains(node) || vouches(link, self.membership.belief(node))
+        };
+        let vouchers = self.links.iter().filter(vouch);
+        for word in vouchers.filter_map(|(node, _)| self.records.get(node)) {
             if down.is_empty() {
                 break;
             }
@@ -278,7 +285,7 @@ impl Node {
     }
 
     /// Whether what a node runs counts as running: it is up, or was declared down only just now, or one
-    /// that is up says that it is linked to it. So a heal is believed as a whole: the links to the other
+    /// that is up says that it is linked to it (or [`vouches`] for it). So a heal is believed as a whole: the links to the other
     /// side come one after the other, and what the last of them run is not started again meanwhile.
     ///
     /// This is the part that follows from the belief in the node alone; `who_counts` adds what others say.
@@ -291,4 +298,12 @@ impl Node {
             Liveness::Down => self.now.since(it.changed_at) < self.config.timings.grace,
         })
     }
+}
+
+/// Whether a node's record counts for those that it says it is linked to, before it counts as its word: one that is
+/// up and reached through others alone. Should the record be an old one, work that is lost is started again a
+/// little later; without it, the far end of a line would start what still runs whenever a node between was
+/// started again.
+fn vouches(link: &Link, belief: Option<Belief>) -> bool {
+    !link.is_up() && belief.is_some_and(|it| it.liveness == Liveness::Up)
 }
