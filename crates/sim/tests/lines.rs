@@ -8,13 +8,19 @@ use sim::{Cluster, Settings, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many machines in a line, at rest, that run `web` with as many replicas, each one all of them: they
-/// were all apart when they were put in line.
-fn meet_in_a_line(seed: u64, nodes: usize) -> (Cluster, Vec<usize>) {
+/// So many machines that all see one another and plan alike.
+fn up(seed: u64, nodes: usize) -> (Cluster, Vec<usize>) {
     let mut cluster = Cluster::new(seed, nodes, Settings::default());
     let all: Vec<usize> = (0..nodes).collect();
     let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
     assert!(up.is_some(), "the cluster never came up");
+    (cluster, all)
+}
+
+/// So many machines in a line, at rest, that run `web` with as many replicas, each one all of them: they
+/// were all apart when they were put in line.
+fn meet_in_a_line(seed: u64, nodes: usize) -> (Cluster, Vec<usize>) {
+    let (mut cluster, all) = up(seed, nodes);
     cluster.apply(0, "web", &Spec::new(u32::try_from(nodes).expect("small")));
     cluster.run_for(5 * SECOND);
     let alone: Vec<[usize; 1]> = all.iter().map(|host| [*host]).collect();
@@ -47,10 +53,7 @@ fn islands_that_meet_in_a_line_end_with_one_copy_of_each_and_stay_so() {
 #[test]
 fn of_two_copies_on_machines_that_meet_through_a_third_one_is_kept() {
     for seed in 0..6 {
-        let mut cluster = Cluster::new(seed, 3, Settings::default());
-        let all = [0, 1, 2];
-        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
-        assert!(up.is_some(), "the cluster never came up");
+        let (mut cluster, all) = up(seed, 3);
         cluster.apply(0, "web", &Spec::new(3));
         cluster.run_for(5 * SECOND);
         cluster.split(&[&[0], &[1, 2]]);
@@ -89,10 +92,7 @@ fn a_change_crosses_a_line_from_end_to_end() {
 #[test]
 fn who_joined_on_an_island_and_is_gone_is_known_at_the_far_end_of_a_line_at_once() {
     for seed in 0..6 {
-        let mut cluster = Cluster::new(seed, 3, Settings::default());
-        let all = [0, 1, 2];
-        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
-        assert!(up.is_some(), "the cluster never came up");
+        let (mut cluster, all) = up(seed, 3);
         cluster.split(&[&[0], &[1, 2]]);
         cluster.run_for(5 * SECOND);
         let joined = cluster.join_new(0).expect("n1 answers");
@@ -118,10 +118,7 @@ fn who_joined_on_an_island_and_is_gone_is_known_at_the_far_end_of_a_line_at_once
 #[test]
 fn the_far_end_of_a_line_gives_up_nobody_while_a_peer_between_is_started_again() {
     for seed in 0..12 {
-        let mut cluster = Cluster::new(seed, 4, Settings::default());
-        let all = [0, 1, 2, 3];
-        let up = cluster.run_until(5 * SECOND, |it| it.all_up(&all) && it.agreed(&all));
-        assert!(up.is_some(), "the cluster never came up");
+        let (mut cluster, all) = up(seed, 4);
         cluster.apply(0, "web", &Spec::new(4));
         cluster.run_for(5 * SECOND);
         let before = cluster.processes();
