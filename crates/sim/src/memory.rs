@@ -18,8 +18,8 @@ use model::{ClusterId, EventId, NodeId, NodeRecord, Signature, SignedRecord};
 use node::{Plainly, Reader, Signer, signing_bytes};
 use sha2::{Digest as _, Sha256};
 
-/// Records that are remembered: some of each node of the largest cluster. With more, all are forgotten.
-const RECORDS_MAX: usize = 8_192;
+/// Records that are remembered whether or not a peer holds them.
+const RECORDS_UNHELD_MAX: usize = 8_192;
 
 /// The same of events.
 const EVENTS_MAX: usize = 65_536;
@@ -36,6 +36,8 @@ struct Read {
     events: BTreeMap<EventId, Decoded>,
     /// By the first bytes of the signature: of two that share them one is read anew.
     records: BTreeMap<u64, Known>,
+    /// So many that peers held there were when it was looked at last.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -107,8 +109,10 @@ impl Reader for Memory {
             return Ok(Arc::clone(&known.record));
         }
         let record = Plainly.record(signed)?;
-        if read.records.len() >= RECORDS_MAX {
-            read.records.clear();
+        if read.records.len() >= RECORDS_UNHELD_MAX + 2 * read.held {
+            // One that a peer still holds and that is read anew would be in memory twice.
+            read.records.retain(|_, known| Arc::strong_count(&known.record) > 1);
+            read.held = read.records.len();
         }
         let (bytes, signature) = (Arc::clone(&signed.bytes), signed.signature);
         let known = Known { bytes, signature, record: Arc::clone(&record), is_signed: None };

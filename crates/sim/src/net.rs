@@ -242,11 +242,22 @@ impl Cluster {
         let after = self.distances.between(host, target) + self.link_latency(link);
         let width = self.settings.odds.bytes_per_s;
         let queued = if width > 0 {
-            self.queue_behind(host, link, Self::bytes_of(message), width)
+            let bytes = self.bytes_of_this(message);
+            self.queue_behind(host, link, bytes, width)
         } else {
             Duration::ZERO
         };
         queued.max(self.clogged(host, target)) + after
+    }
+
+    /// The same as [`Self::bytes_of`]. One record goes to each peer in turn, and is measured once.
+    fn bytes_of_this(&mut self, message: &Message) -> u64 {
+        let Message::Records { records } = message else { return Self::bytes_of(message) };
+        let [one] = &records[..] else { return Self::bytes_of(message) };
+        match self.measured {
+            Some((of, bytes)) if of == one.signature => bytes,
+            _ => self.measured.insert((one.signature, Self::bytes_of(message))).1,
+        }
     }
 
     /// What a message takes on the wire, as its frame.

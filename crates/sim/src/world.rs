@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use document::event::NodeInfo;
 use document::{Documents, EventReader};
-use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Sabotages, Time};
+use model::{Capacity, ClusterId, ContainerId, EventId, Name, NodeId, ReplicaId, Sabotages, Signature, Time};
 use node::{CommandId, Effect, Input, Outcome, Reader as _, Seq, Timings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -246,6 +246,8 @@ pub struct Cluster {
     pub datagrams: u64,
     /// What was sent in bytes, once somebody wants to know.
     pub(crate) bytes: Option<Bytes>,
+    /// By its signature, the record that was measured last, and its bytes as a message.
+    pub(crate) measured: Option<(Signature, u64)>,
     /// Counts what changes what runs or what is known of events: what depends on these alone need not be
     /// looked at again before.
     pub(crate) changes: u64,
@@ -416,6 +418,7 @@ impl Cluster {
             events_sent: 0,
             datagrams: 0,
             bytes: None,
+            measured: None,
             changes: 0,
             starts: BTreeMap::new(),
             dooms: Vec::new(),

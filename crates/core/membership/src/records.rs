@@ -63,6 +63,9 @@ pub enum RecordError {
 /// A replica in few bytes: the first of its incarnation's id, and its ordinal. Two replicas may share one.
 type Short = (u64, u32);
 
+/// No node comes before it.
+const FIRST_NODE: NodeId = NodeId::from_bytes([0; 32]);
+
 fn short(replica: &ReplicaId) -> Short {
     let first = replica.incarnation.as_bytes().first_chunk().copied().unwrap_or_default();
     (u64::from_be_bytes(first), replica.ordinal)
@@ -94,7 +97,7 @@ pub struct Records {
     /// need not even be read to tell. Where two begin alike only the later is found here.
     by_signature: BTreeMap<u64, NodeId>,
     /// Who has a container of which replica: a question that is asked often, of few.
-    holders: BTreeMap<Short, Vec<NodeId>>,
+    holders: BTreeSet<(Short, NodeId)>,
     sabotage: Sabotages,
 }
 
@@ -106,7 +109,7 @@ impl Records {
             members: BTreeSet::from([me]),
             newest: BTreeMap::new(),
             by_signature: BTreeMap::new(),
-            holders: BTreeMap::new(),
+            holders: BTreeSet::new(),
             sabotage: Sabotages::NONE,
         }
     }
@@ -199,18 +202,9 @@ impl Records {
 
     fn holds_now(&mut self, before: &BTreeSet<Short>, after: &BTreeSet<Short>, id: NodeId) {
         for gone in before.difference(after) {
-            if let Some(holders) = self.holders.get_mut(gone) {
-                holders.retain(|holder| *holder != id);
-                if holders.is_empty() {
-                    self.holders.remove(gone);
-                }
-            }
+            self.holders.remove(&(*gone, id));
         }
-        for new in after.difference(before) {
-            let holders = self.holders.entry(*new).or_default();
-            let at = holders.partition_point(|holder| *holder < id);
-            holders.insert(at, id);
-        }
+        self.holders.extend(after.difference(before).map(|new| (*new, id)));
     }
 
     /// Every container of a replica that a record tells of, by node.
@@ -218,8 +212,9 @@ impl Records {
         &'a self,
         replica: &'a ReplicaId,
     ) -> impl Iterator<Item = (NodeId, &'a ContainerRecord)> {
-        let holders = self.holders.get(&short(replica)).into_iter().flatten();
-        holders.filter_map(|id| self.newest.get(id)).flat_map(move |held| {
+        let short = short(replica);
+        let holders = self.holders.range((short, FIRST_NODE)..).take_while(move |(of, _)| *of == short);
+        holders.filter_map(|(_, id)| self.newest.get(id)).flat_map(move |held| {
             let of_it = held.record.containers.iter().filter(move |it| it.replica == *replica);
             of_it.map(|it| (held.record.node, it))
         })

@@ -13,7 +13,7 @@ use wire::Message;
 
 use crate::containers::Mine;
 use crate::io::Effect;
-use crate::links::Link;
+use crate::links::{Link, PUSH_RECORD_LINKS};
 use crate::signed::sign_record;
 use crate::state::Node;
 
@@ -181,7 +181,10 @@ impl Node {
         }
         self.passed_on_at = Some(self.now);
         let nodes = std::mem::take(&mut self.to_pass_on);
-        for to in self.push_targets(None) {
+        let up: Vec<NodeId> = self.linked().collect();
+        // It may have been a large cluster a moment ago.
+        let to = if self.is_large() { self.some_of(up, PUSH_RECORD_LINKS) } else { up };
+        for to in to {
             // Nobody is told what only concerns itself, or what it brought.
             let others = nodes.iter().filter(|(node, from)| **node != to && **from != Some(to));
             let records = others.filter_map(|(node, _)| self.records.signed(node));
@@ -292,6 +295,12 @@ impl Node {
                 self.records.get(node).is_some_and(|record| record.version >= *version)
             })
         })
+    }
+
+    /// Whether a message brings records of others alone, and all are held: in a large cluster most do.
+    pub(crate) fn is_told_again(&self, from: NodeId, message: &Message) -> bool {
+        let known = |signed| self.records.holds(signed).is_some_and(|of| of != from);
+        matches!(message, Message::Records { records } if !records.is_empty() && records.iter().all(known))
     }
 
     pub(crate) fn on_records(&mut self, from: NodeId, records: Vec<SignedRecord>) {

@@ -21,6 +21,10 @@ pub(crate) const PUSH_ALL_MAX: usize = 12;
 /// an event so often: with five, one of b bytes to N peers was more than 5 N b bytes.
 const PUSH_LINKS: usize = 4;
 
+/// The same of records, which go in bursts: what a burst leaves out, the next one or the periodic exchange
+/// brings, and each copy of each record is looked at.
+pub(crate) const PUSH_RECORD_LINKS: usize = 3;
+
 /// Members that one is sent for through, at a time: mostly one who is linked to it is enough.
 const SENT_FOR_MAX: usize = 3;
 
@@ -353,12 +357,17 @@ impl Node {
             return others.filter(|node| !theirs.contains(node)).collect();
         }
         let up: Vec<NodeId> = others.collect();
-        if up.len() <= PUSH_LINKS {
+        self.some_of(up, PUSH_LINKS)
+    }
+
+    /// So many of those that are linked, or all: the two that follow, and some at random.
+    pub(crate) fn some_of(&mut self, up: Vec<NodeId>, count: usize) -> Vec<NodeId> {
+        if up.len() <= count {
             return up;
         }
         let after = up.partition_point(|node| *node < self.config.me);
         let mut targets: Vec<NodeId> = (0..2).map(|n| up[(after + n) % up.len()]).collect();
-        while targets.len() < PUSH_LINKS {
+        while targets.len() < count {
             let one = up[self.rng.random_range(0..up.len())];
             if !targets.contains(&one) {
                 targets.push(one);

@@ -57,6 +57,8 @@ pub struct Node {
     pub(crate) wall_ms: i64,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) out: Vec<Effect>,
+    /// When something is due next, unless an input comes first.
+    pub(crate) wakes_at: Option<Time>,
 
     pub(crate) documents: Arc<Documents>,
     /// Deployments that validate, by namespace and name.
@@ -232,6 +234,7 @@ impl Node {
         let mut node = Self {
             rng: ChaCha8Rng::from_seed(config.seed),
             out: Vec::new(),
+            wakes_at: None,
             documents,
             desired: BTreeMap::new(),
             invalid: BTreeSet::new(),
@@ -316,12 +319,21 @@ impl Node {
         // from the roster and from who is believed alive. Links change by these inputs; what changes one of
         // the others says so itself. Most inputs change nobody's mind.
         self.stirred |= matches!(input, Input::Connected(_) | Input::Disconnected(_));
+        let in_time = self.wakes_at.is_some_and(|at| now < at) && self.hears_old_until.is_none();
+        let before = (self.stirred, self.dirty, self.changed);
+        let told_again =
+            matches!(&input, Input::Received { from, message } if self.is_told_again(*from, message));
+        let mostly_nothing = told_again || matches!(input, Input::Datagram { .. });
         match input {
             Input::Submit { command, event, durable } => self.on_submit(command, event, durable),
             Input::Persisted(seq) => self.on_persisted(seq),
             Input::PersistFailed { seq, reason } => self.on_persist_failed(seq, &reason),
+            Input::Received { from, .. } if told_again => self.heard(from),
             Input::Received { from, message } => self.on_received(from, message),
-            Input::Datagram { from, bytes } => self.on_datagram(from, &bytes),
+            Input::Datagram { from, bytes } => {
+                self.on_datagram(from, &bytes);
+                self.on_membership();
+            }
             Input::Connected(peer) => self.on_connected(peer),
             Input::ConnectFailed(peer) => self.on_connect_failed(peer),
             Input::Disconnected(peer) => self.on_disconnected(peer),
@@ -339,9 +351,16 @@ impl Node {
             Input::Pressure(pressure) => self.on_pressure(pressure),
             Input::Woken => {}
         }
-        self.pass_time();
-        self.settle();
-        self.wake();
+        let nothing_came_of_it = before == (self.stirred, self.dirty, self.changed)
+            && self.out.iter().all(|it| matches!(it, Effect::Datagram { .. }));
+        if mostly_nothing && in_time && nothing_came_of_it {
+            // By far the most inputs: what else may be due is not looked at.
+            self.wake_for_membership();
+        } else {
+            self.pass_time();
+            self.settle();
+            self.wake();
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -396,7 +415,18 @@ impl Node {
         consider(self.next_publish_wake());
         let plan = self.next_plan().filter(|at| *at > self.now);
         consider(plan.map(|at| (at, "plan for what has changed")));
+        self.wakes_at = next.map(|(time, _)| time);
         if let Some((time, reason)) = next {
+            self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
+        }
+    }
+
+    /// The same where nothing but the membership can have come by something to do.
+    fn wake_for_membership(&mut self) {
+        if let Some((time, reason)) = self.membership.next_wake()
+            && self.wakes_at.is_none_or(|at| time < at)
+        {
+            self.wakes_at = Some(time);
             self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
         }
     }

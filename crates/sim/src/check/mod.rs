@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{ContainerId, EventId, RecordVersion, ReplicaId, Revision, Time};
+use model::{ContainerId, EventId, RecordVersion, ReplicaId, Revision, Signature, Time};
 
 /// What a container was made for: the same for as long as anybody knows its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(crate) struct Check {
     disturbed: Time,
     truth: BTreeMap<usize, rules::Truth<ContainerId>>,
     boots: Vec<Booted>,
+    /// Which one record a machine said last, and when: it is looked at once.
+    said: Option<(usize, Time, Signature)>,
     next_sample: Time,
     /// How often each check had something to look at: one that never had says nothing.
     pub(crate) looked: BTreeMap<&'static str, u64>,

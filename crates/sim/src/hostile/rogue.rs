@@ -93,8 +93,7 @@ impl Cluster {
         (0..count).map(|_| self.rng.random_range(0..=u8::MAX)).collect()
     }
 
-    fn some_id(&mut self) -> EventId {
-        let known: Vec<EventId> = self.hosts[0].on_disk.iter().copied().collect();
+    fn some_id(&mut self, known: &[EventId]) -> EventId {
         if self.rng.random_range(0..2) == 0 && !known.is_empty() {
             return known[self.rng.random_range(0..known.len())];
         }
@@ -105,7 +104,8 @@ impl Cluster {
 
     fn some_ids(&mut self) -> Vec<EventId> {
         let count = if self.rng.random_range(0..8) == 0 { 4_000 } else { self.rng.random_range(0..8) };
-        (0..count).map(|_| self.some_id()).collect()
+        let known: Vec<EventId> = self.hosts[0].on_disk.iter().copied().collect();
+        (0..count).map(|_| self.some_id(&known)).collect()
     }
 
     fn some_doc(&mut self) -> DocId {

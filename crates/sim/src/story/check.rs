@@ -124,6 +124,17 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
         .ok_or_else(|| format!("stuck: documents differ {:?} after calm", LEVEL_WITHIN + more))?;
     // A removal that was just signed has yet to get around.
     cluster.run_for(REMOVALS + slack);
+    // One whose disk refused its removal may find it there after a start. It calls nobody: the others hear of it when
+    // one of them calls.
+    let is_told = |cluster: &Cluster, host: usize| {
+        cluster.node(host).is_none_or(|node| !node.is_removed()) || is_removed(cluster, first, host)
+    };
+    cluster
+        .run_until(LEVEL_WITHIN + more, |cluster| machines.iter().all(|host| is_told(cluster, *host)))
+        .ok_or_else(|| {
+            let alone = machines.iter().find(|host| !is_told(cluster, **host)).map_or(0, |host| host + 1);
+            format!("stuck: n{alone} knows that it was removed, and n{} does not", first + 1)
+        })?;
     if !bad.is_empty() {
         // Until now the words of those from an earlier day were believed.
         cluster.guard_copies();
