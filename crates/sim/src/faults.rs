@@ -39,12 +39,13 @@ impl Cluster {
     /// When the peer runs already, or refuses its own disk, which is a bug.
     pub fn start(&mut self, host: usize) {
         let (seed, now, wall_ms) = (self.seed, self.now, self.wall_ms(host));
-        let settings = self.settings.clone();
+        let (settings, offers) = (self.settings.clone(), self.offered(host));
         let it = &mut self.hosts[host];
         assert!(it.node.is_none(), "n{} runs already", host + 1);
         it.life += 1;
         it.starts += 1;
         it.state = HostState::Up;
+        it.offers = offers;
         let found = it.kernel.iter().map(|(id, container)| Found {
             container: *id,
             claim: container.claim.clone(),
@@ -65,8 +66,8 @@ impl Cluster {
             generation: it.starts,
             addresses: vec![address(host)],
             labels: it.machine.labels.clone(),
-            capacity: it.machine.capacity.clone(),
-            terms: model::Terms::default(),
+            capacity: it.terms.offered(&it.machine.capacity),
+            terms: it.terms,
             signer: it.signer.clone(),
             reader: self.reader.clone(),
             seed: seed32(seed, 0x5e, (host as u64) << 32 | it.starts),
@@ -112,25 +113,6 @@ impl Cluster {
         self.tell(format!("n{}'s disk {}", host + 1, if full { "is full" } else { "has room again" }));
         self.hosts[host].disk_full = full;
         self.hosts[host].disk_room = None;
-    }
-
-    /// Makes a machine short of memory, so many hundredths of a percent of the time; its peer notices.
-    pub fn press(&mut self, host: usize, memory: u16) {
-        let words = format!("n{} waits for memory {} % of the time", host + 1, memory / 100);
-        self.tell(words);
-        self.hosts[host].memory_pressure = Some(memory);
-        self.measure(host);
-    }
-
-    /// Lets the peer of a machine see what it is short of, if it runs.
-    fn measure(&mut self, host: usize) {
-        let it = &self.hosts[host];
-        if let Some(memory) = it.memory_pressure
-            && it.node.is_some()
-        {
-            let pressure = node::Pressure { memory: Some(memory), ..node::Pressure::default() };
-            self.input(host, Input::Pressure(pressure));
-        }
     }
 
     /// Datagrams lost from now on, in thousandths.

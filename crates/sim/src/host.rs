@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use document::Documents;
-use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, RestartPolicy, Time};
+use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, RestartPolicy, Terms, Time};
 use node::{Claim, Exit, Node, Seq, Signer};
 
 use crate::hostile::Rogue;
+use crate::short::Shortage;
 use crate::trouble::{Backup, Clock, Fate};
 use crate::world::Happening;
 
@@ -55,6 +56,12 @@ pub struct Container {
     pub(crate) surplus: bool,
     /// How its program ended last.
     pub(crate) exit: Exit,
+    /// When the program that runs will end by itself, where it will.
+    pub(crate) ends_at: Option<Time>,
+    /// Of a job: how often its program ran and ended badly by itself.
+    pub(crate) failed: u32,
+    /// Of a job: how often it could not be started, here or anywhere.
+    pub(crate) failed_starts: u32,
 }
 
 impl Container {
@@ -68,9 +75,23 @@ impl Container {
             RestartPolicy::OnFailure => well,
             RestartPolicy::Never => {
                 let retries = self.claim.run.retries;
-                well || retries.is_none_or(|retries| self.claim.failed_runs >= retries)
+                well || retries.is_none_or(|retries| self.failed > retries)
             }
         }
+    }
+
+    /// Whether its program has done what it is for: of a job, and not told to stop.
+    pub(crate) fn has_done_its_run(&self) -> bool {
+        let well = self.exit.code == Some(0) && !self.exit.oom;
+        self.claim.run.retries.is_some() && well && self.has_ended_for_good() && !self.stop_asked
+    }
+
+    /// Whether it may have been given up: of a job, and as often as it is tried it has failed, its starts
+    /// included. A peer that is started again has forgotten starts that failed, and tries once more.
+    pub(crate) fn may_be_given_up(&self) -> bool {
+        self.pid.is_none()
+            && !self.starting
+            && self.claim.run.retries.is_some_and(|retries| self.failed + self.failed_starts > retries)
     }
 }
 
@@ -116,8 +137,14 @@ pub(crate) struct Host {
     pub(crate) start: Option<Duration>,
     /// The kernel makes no process more: every start fails, here only.
     pub(crate) no_pids: bool,
-    /// How much of the time it waits for memory, in hundredths of a percent, where a peer would measure it.
-    pub(crate) memory_pressure: Option<u16>,
+    /// What it keeps and gives away twice, from the next start of its peer on.
+    pub(crate) terms: Terms,
+    /// What it has offered to containers since the last start of its peer.
+    pub(crate) offers: Capacity,
+    /// What it is short of, where a peer would measure it.
+    pub(crate) shortage: Option<Shortage>,
+    /// Since when its peer has known of a shortage without a break, in this life.
+    pub(crate) short_since: Option<Time>,
     /// The peer is stopped and hears nothing; what comes for it waits.
     pub(crate) paused: bool,
     pub(crate) deferred: Vec<Happening>,
@@ -163,7 +190,10 @@ impl Host {
             clock: Clock::default(),
             start: None,
             no_pids: false,
-            memory_pressure: None,
+            terms: Terms::default(),
+            offers: Capacity::default(),
+            shortage: None,
+            short_since: None,
             paused: false,
             deferred: Vec::new(),
             fate: None,
@@ -187,6 +217,7 @@ impl Host {
         self.paused = false;
         self.deferred.clear();
         self.fate = None;
+        self.short_since = None;
         self.disk_failed = false;
         for container in self.kernel.values_mut().filter(|container| container.starting) {
             container.starting = false;

@@ -24,6 +24,9 @@ impl Cluster {
             stop_asked: false,
             surplus: false,
             exit: Exit::default(),
+            ends_at: None,
+            failed: 0,
+            failed_starts: 0,
         });
         let twice = entry.pid.is_some() || entry.starting;
         entry.claim = claim;
@@ -53,6 +56,14 @@ impl Cluster {
             let reason = if no_pids { "there is no process left" } else { "the simulator lets it fail" };
             let reason = reason.to_owned();
             entry.exit = Exit { lost: Some(reason.clone()), ..Exit::default() };
+            if !here_only && entry.claim.run.retries.is_some() {
+                entry.failed_starts += 1;
+            }
+            let given_up =
+                entry.may_be_given_up().then(|| (entry.claim.replica.clone(), entry.claim.revision));
+            if let Some(run) = given_up {
+                self.check.work.gave_up(run);
+            }
             self.disturb();
             return self.input(host, Input::StartFailed { container, here_only, reason });
         }
@@ -117,11 +128,24 @@ impl Cluster {
     }
 
     pub(crate) fn exits(&mut self, host: usize, container: ContainerId, exit: Exit) {
+        let now = self.now;
         let Some(entry) = self.hosts[host].kernel.get_mut(&container) else { return };
         if entry.pid.take().is_none() {
             return;
         }
         entry.exit = exit.clone();
+        entry.ends_at = None;
+        if entry.claim.run.retries.is_some() && !entry.stop_asked && exit.lost.is_none() {
+            let run = (entry.claim.replica.clone(), entry.claim.revision);
+            if exit.code == Some(0) && !exit.oom {
+                self.check.work.ended_well(run, now);
+            } else {
+                entry.failed += 1;
+                if entry.may_be_given_up() {
+                    self.check.work.gave_up(run);
+                }
+            }
+        }
         let (replica, surplus) = (entry.claim.replica.clone(), entry.surplus);
         if !entry.stop_asked {
             self.disturb();
@@ -172,6 +196,7 @@ impl Cluster {
         let mut stopped = Vec::new();
         for (id, container) in &mut self.hosts[host].kernel {
             if container.pid.take().is_some() {
+                container.ends_at = None;
                 container.exit =
                     Exit { lost: Some("the machine was switched off".to_owned()), ..Exit::default() };
                 stopped.push((*id, container.claim.replica.clone()));
@@ -193,10 +218,7 @@ impl Cluster {
 
     fn hold_to_capacity(&mut self, host: usize) {
         let used = self.used(host);
-        let has = self.hosts[host]
-            .node
-            .as_ref()
-            .map_or(&self.hosts[host].machine.capacity, |it| &it.config().capacity);
+        let has = &self.hosts[host].offers;
         if !has.holds(&used) {
             self.violation(&format!("n{} has {has:?} and its containers were given {used:?}", host + 1));
         }

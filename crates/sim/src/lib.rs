@@ -15,7 +15,7 @@
 //! - `hostile`: members with a valid key that lie of the others, or follow no rule at all.
 //! - `faults`, `look`: what a test does to a cluster, and what it looks at.
 //! - `check`: what is held against every step of every story.
-//! - `doom`: programs that end by themselves.
+//! - `doom`, `short`: programs that end by themselves; what machines offer, and what they are short of.
 //! - `author`: users who sign events, as the CLI does.
 //! - `story`: random stories with every fault, and the checks that each must pass.
 //! - `explore`: every order of small scopes.
@@ -44,6 +44,7 @@ mod members;
 mod memory;
 mod net;
 pub mod scenario;
+mod short;
 pub mod story;
 mod timeline;
 mod trouble;
@@ -54,8 +55,10 @@ mod world;
 pub use author::{Author, Spec};
 pub use bytes::Bytes;
 pub use check::rules;
+pub use doom::Program;
 pub use faults::User;
 pub use host::{Container, HostState, Machine};
+pub use short::Shortage;
 pub use timeline::Life;
 pub use trouble::Death;
 pub use weather::Odds;

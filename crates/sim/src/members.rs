@@ -77,7 +77,8 @@ impl Cluster {
         fresh.clock = old.clock;
         fresh.start = old.start;
         fresh.no_pids = old.no_pids;
-        fresh.memory_pressure = old.memory_pressure;
+        fresh.shortage = old.shortage;
+        fresh.terms = old.terms;
         self.kernel_dies(host);
         self.index.insert(id, host);
         self.hosts[host] = fresh;

@@ -18,7 +18,7 @@ use crate::author::{Author, name};
 use crate::bytes::Bytes;
 use crate::check::Check;
 use crate::distance::Distances;
-use crate::doom::Doom;
+use crate::doom::{Doom, Program};
 use crate::host::{Host, Machine};
 use crate::memory::{self, Memory};
 use crate::net::Wire;
@@ -58,6 +58,8 @@ pub struct Settings {
     pub sabotage: Sabotages,
     /// What the world does by itself.
     pub odds: Odds,
+    /// Programs that end by themselves.
+    pub programs: Vec<Program>,
     /// The timings of every peer.
     pub timings: Timings,
 }
@@ -75,6 +77,7 @@ impl Default for Settings {
             capacity: Capacity { cpu_m: 4_000, memory_b: 4 << 30, pids: 4_000, ..Capacity::default() },
             sabotage: Sabotages::NONE,
             odds: Odds::default(),
+            programs: Vec::new(),
             timings: Timings::default(),
         }
     }
@@ -607,8 +610,12 @@ impl Cluster {
                 return;
             }
             let held = self.held_before(host, &input);
+            let is_measured = matches!(input, Input::Pressure(_));
             let Some(node) = &mut self.hosts[host].node else { return };
             let effects = node.handle(now, wall_ms, input);
+            if is_measured {
+                self.measured(host);
+            }
             self.after_step(host, &held);
             for effect in effects {
                 if self.dies_before(host, &effect) {

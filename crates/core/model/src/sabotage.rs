@@ -155,14 +155,41 @@ faults! {
     NoSecondStart = "no-second-start" in "containers",
     /// What ended for good by its policy is started again.
     PolicyIgnored = "policy-ignored" in "containers",
+
+    /// A run of a job that ended is run again by a peer that starts.
+    FinishedForgotten = "finished-forgotten" in "jobs",
+    /// Of a job only what ended on this node counts as ended.
+    EndsUnheard = "ends-unheard" in "jobs",
+    /// Runs of a job that failed are not counted: each is tried again for ever.
+    RetriesUncounted = "retries-uncounted" in "jobs",
+    /// All of a job run at a time.
+    ParallelismIgnored = "parallelism-ignored" in "jobs",
+    /// The time of a job is never over.
+    DeadlineIgnored = "deadline-ignored" in "jobs",
+
+    /// Nobody waits for what it depends on.
+    OrderIgnored = "order-ignored" in "order",
+    /// What is to be completed need only be started.
+    CompletedAsStarted = "completed-as-started" in "order",
+    /// What ran on a node that is down counts as running for those that wait for it.
+    DeadCountForOrder = "dead-count-for-order" in "order",
+
+    /// Counted things are not counted, in plans and by the node that has them.
+    ExtrasUncounted = "extras-uncounted" in "room",
+    /// A plan sets the limits of a replica aside, and not what it asks for.
+    LimitsAsRequests = "limits-as-requests" in "room",
+    /// A plan gives new work to a node that is short of something.
+    PressureIgnored = "pressure-ignored" in "room",
+    /// A node that was short of something once takes nothing new any more.
+    PressureForGood = "pressure-for-good" in "room",
 }
 
 /// The faults of one node. None unless the build has the feature `sabotage`, but for
 /// [`Sabotage::NoDuplicateResolution`], with which every build can show that a check fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sabotages(u64);
+pub struct Sabotages(u128);
 
-const _: () = assert!(Sabotage::ALL.len() <= 64, "a bit for each");
+const _: () = assert!(Sabotage::ALL.len() <= 128, "a bit for each");
 
 impl Sabotages {
     /// No fault.
@@ -171,14 +198,14 @@ impl Sabotages {
     /// With one more.
     #[must_use]
     pub const fn with(self, fault: Sabotage) -> Self {
-        Self(self.0 | 1 << fault as u64)
+        Self(self.0 | 1 << fault as u32)
     }
 
     /// Whether this one is put in.
     #[inline]
     pub const fn has(self, fault: Sabotage) -> bool {
         (cfg!(feature = "sabotage") || matches!(fault, Sabotage::NoDuplicateResolution))
-            && self.0 & 1 << fault as u64 != 0
+            && self.0 & 1 << fault as u32 != 0
     }
 }
 

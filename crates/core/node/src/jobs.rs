@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::limits::{JOBS_REMEMBERED_MAX, JOBS_TOLD_MAX};
-use model::{FailedRun, JobEnds, JobId, Name, NodeId, ReplicaId, Revision, Time};
+use model::{FailedRun, JobEnds, JobId, Name, NodeId, ReplicaId, Revision, Sabotage, Time};
 use sha2::{Digest as _, Sha256};
 
 use crate::containers::{Mine, Phase, short};
@@ -113,7 +113,8 @@ impl Node {
             self.ends.clear();
             return;
         }
-        let others = self.records.iter().filter(|record| record.node != self.config.me);
+        let heard = !self.has(Sabotage::EndsUnheard);
+        let others = self.records.iter().filter(|record| heard && record.node != self.config.me);
         let said = others.flat_map(|record| record.jobs.iter().map(|it| (&it.job, &it.ends)));
         for (job, said) in said.chain(&self.job_records) {
             if let Some(ends) = ends.get_mut(job) {
@@ -165,7 +166,7 @@ impl Node {
     /// When the time of a job is over by this node's clock, if it has such a time and it is not done.
     fn overdue_at(&self, desired: &Desired) -> Option<Time> {
         let seconds = desired.deployment.job?.deadline_s?;
-        if self.ends_of(desired).is_some_and(|it| it.overdue) {
+        if self.ends_of(desired).is_some_and(|it| it.overdue) || self.has(Sabotage::DeadlineIgnored) {
             return None;
         }
         let since = self.job_since.get(&id_of(desired))?;

@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use model::Time;
 use model::limits::{
     PRESSURE_CPU_BEGIN, PRESSURE_CPU_END, PRESSURE_DISK_B_MAX, PRESSURE_DISK_PART, PRESSURE_IO_BEGIN,
     PRESSURE_IO_END, PRESSURE_MEMORY_BEGIN, PRESSURE_MEMORY_END,
 };
+use model::{Sabotage, Time};
 
 use crate::containers::short;
 use crate::state::Node;
@@ -181,7 +181,9 @@ impl Node {
                     self.tell_pressure(kind);
                 }
             }
-            (Some(_), _, Some(since)) if now.since(since) >= CALM => {
+            (Some(_), _, Some(since))
+                if now.since(since) >= CALM && !self.config.sabotage.has(Sabotage::PressureForGood) =>
+            {
                 self.press.told = None;
                 self.press.rises = None;
                 self.notice("node-relieved", None, "this machine has room again: it takes new work");

@@ -102,7 +102,10 @@ impl Node {
         }
         let taken = holding.iter().fold(Capacity::default(), |sum, mine| sum.plus(mine.resources()));
         let free = self.config.capacity.less(&taken);
-        if free.holds(asked) {
+        let uncounted = self.has(Sabotage::ExtrasUncounted);
+        if free.holds(asked)
+            || uncounted && free.holds(&Capacity { extras: free.extras.clone(), ..asked.clone() })
+        {
             return Ok(());
         }
         if let Some((name, free, asked)) = free.extras.lacking(&asked.extras) {
@@ -596,6 +599,7 @@ impl Node {
     /// It ended against its will (or for good, where `end` says so): back-off, or done. `lost` with its machine.
     fn fail(&mut self, id: ContainerId, reason: String, end: Option<bool>, lost: bool) {
         let reset = self.config.timings.backoff_reset;
+        let uncounted = self.has(Sabotage::RetriesUncounted);
         let Some(mine) = self.mine.get_mut(&id) else { return };
         let ran = match mine.phase {
             Phase::Running { since } => self.now.since(since),
@@ -623,7 +627,7 @@ impl Node {
         } else {
             let failures = mine.failures;
             mine.failures += 1;
-            mine.count_restart(lost);
+            mine.count_restart(lost || uncounted);
             let mut until = self.now + self.backoff(failures);
             if self.has(Sabotage::NoSecondStart) {
                 until = until + Duration::from_secs(100_000_000);

@@ -491,6 +491,11 @@ impl Node {
         if *node == self.config.me { Liveness::Up } else { self.membership.liveness(node) }
     }
 
+    /// Whether what a node runs counts in this one's plans.
+    pub fn counts(&self, node: &NodeId) -> bool {
+        *node == self.config.me || self.alive.contains(node)
+    }
+
     /// When the belief about a node last changed.
     pub fn liveness_changed_at(&self, node: &NodeId) -> Option<Time> {
         self.membership.changed_at(node)

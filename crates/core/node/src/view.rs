@@ -86,7 +86,10 @@ impl Node {
                             alive: is_own || counts || self.has(Sabotage::NoTakeOver),
                             ordinal: ordinals.get(id).copied().unwrap_or_default(),
                             accepts_new: member.schedule == Schedule::Normal,
-                            pressure: record.pressure.as_deref(),
+                            pressure: record
+                                .pressure
+                                .as_deref()
+                                .filter(|_| !self.has(Sabotage::PressureIgnored)),
                             drains: member.schedule == Schedule::Drained,
                             images: &record.images,
                             containers: &record.containers,

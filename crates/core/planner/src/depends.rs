@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use model::depends::{Dependencies, cycles};
-use model::{Condition, ContainerState, EventId, Mode, Name, NodeId};
+use model::{Condition, ContainerState, EventId, Mode, Name, NodeId, Sabotage};
 
 use crate::cache::{Key, Node, Slot, SlotState, Spec};
 use crate::planner::Planner;
@@ -95,7 +95,13 @@ pub(crate) struct Edge {
     cycle: Option<Vec<Name>>,
 }
 
-fn progress(condition: Condition, spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, Node>) -> Progress {
+fn progress(
+    condition: Condition,
+    spec: &Spec,
+    slot: &SlotState,
+    nodes: &BTreeMap<NodeId, Node>,
+    dead_count: bool,
+) -> Progress {
     let ordinals: BTreeSet<u32> = match spec.mode {
         Mode::Replicated => (0..spec.count).collect(),
         Mode::Global => of_each_node(spec, nodes).into_keys().collect(),
@@ -109,7 +115,7 @@ fn progress(condition: Condition, spec: &Spec, slot: &SlotState, nodes: &BTreeMa
     let failed = ends.iter().flat_map(|it| it.failed.keys()).filter(|it| ordinals.contains(it));
     let mut failed: BTreeSet<u32> = failed.copied().collect();
     for (id, claim) in &slot.claims {
-        if !nodes.get(id).is_some_and(|node| node.alive) || !ordinals.contains(&claim.ordinal) {
+        if !nodes.get(id).is_some_and(|node| node.alive || dead_count) || !ordinals.contains(&claim.ordinal) {
             continue;
         }
         let done = claim.revision == spec.revision && ends_for_good(claim.state, spec.restart);
@@ -201,6 +207,7 @@ impl Planner {
 
     fn waits_of(&self, slot: Slot, edges: &[Edge]) -> Option<Waits> {
         let namespace = &self.slots.key(slot).namespace;
+        let dead_count = self.sabotage.has(Sabotage::DeadCountForOrder);
         let mut waits = Waits::default();
         for Edge { name, condition, cycle } in edges {
             if let Some(cycle) = cycle {
@@ -211,7 +218,7 @@ impl Planner {
                 Some(other) => {
                     let state = self.slots.get(other);
                     let spec = state.spec.as_ref().expect("what is wanted has a spec");
-                    progress(*condition, spec, state, &self.nodes)
+                    progress(*condition, spec, state, &self.nodes, dead_count)
                 }
                 None => Progress::Absent,
             };

@@ -4,7 +4,10 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{ContainerId, Mode, NodeId, Priority, ReplicaId, Revision, Sabotage, Sabotages};
+use model::{
+    Condition, ContainerId, DependsGroup, Extras, Mode, NodeId, Priority, ReplicaId, Revision, Sabotage,
+    Sabotages,
+};
 
 use crate::cache::{Claim, Key, Node, Slot, Slots, Spec};
 use crate::depends::Edge;
@@ -49,7 +52,7 @@ pub struct Planner {
     hungry: BTreeMap<Turn, Slot>,
     pub(crate) rules: u16,
     pub(crate) plan: Plan,
-    sabotage: Sabotages,
+    pub(crate) sabotage: Sabotages,
 }
 
 impl Planner {
@@ -148,7 +151,7 @@ impl Planner {
             if let Some(before) = &state.spec {
                 self.hungry.remove(&(Reverse(before.placement.priority), Arc::clone(&state.key)));
             }
-            let spec = state.spec.insert(Spec::of(wanted));
+            let spec = state.spec.insert(misread(self.sabotage, Spec::of(wanted), wanted));
             match spec.mode {
                 Mode::Global => self.globals.insert(slot),
                 Mode::Replicated => self.globals.remove(&slot),
@@ -337,6 +340,26 @@ impl Planner {
         };
         self.wanted.values().any(minds)
     }
+}
+
+/// A deployment as it is with the faults that were put in.
+fn misread(faults: Sabotages, mut spec: Spec, wanted: &Wanted<'_>) -> Spec {
+    if faults.has(Sabotage::LimitsAsRequests) {
+        spec.asked = wanted.deployment.resources.limits.over(&spec.asked);
+    }
+    if faults.has(Sabotage::ExtrasUncounted) {
+        spec.asked.extras = Extras::NONE;
+    }
+    if let Some(job) = spec.job.as_mut().filter(|_| faults.has(Sabotage::ParallelismIgnored)) {
+        job.parallelism = u32::MAX;
+    }
+    if faults.has(Sabotage::OrderIgnored) {
+        spec.depends = DependsGroup::default();
+    }
+    if faults.has(Sabotage::CompletedAsStarted) {
+        spec.depends.on.values_mut().for_each(|it| *it = Condition::Started);
+    }
+    spec
 }
 
 /// Brings the deployments' lists of claims up to date and touches those that differ.

@@ -4,18 +4,23 @@
 //!   is invented, no identity is used twice, nothing deleted is started, no last copy is stopped.
 //! - `samples`: at instants: one copy of each replica where the world has been quiet, words that agree
 //!   with the kernels, equal plans from equal knowledge, starts without a network.
+//! - `order`, `work`: what deployments wait for; jobs, what is set aside, machines that are short of something.
 //! - `rules`: those of them that can be held to real kernels as well.
 //! - `reference`: what the deployments are by the events alone, by a second opinion, at the end.
 //!
 //! The ids (`S1`, `L6`) are those of docs/simulation.md. What does not hold is a violation of the
 //! cluster; a story that has one has failed.
 
+mod order;
 mod reference;
 pub mod rules;
 mod samples;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod work;
+#[cfg(test)]
+mod work_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,6 +64,8 @@ pub(crate) struct Check {
     boots: Vec<Booted>,
     /// Which one record a machine said last, and when: it is looked at once.
     said: Option<(usize, Time, Signature)>,
+    /// What is known of jobs.
+    pub(crate) work: work::Work,
     next_sample: Time,
     /// How often each check had something to look at: one that never had says nothing.
     pub(crate) looked: BTreeMap<&'static str, u64>,

@@ -53,6 +53,7 @@ impl Cluster {
             self.disturb();
         }
         self.boots();
+        self.jobs_in_time();
         if self.check.lied_to || self.check.has_repeats() {
             return;
         }
@@ -69,6 +70,7 @@ impl Cluster {
         if quiet > DUPLICATES * 2 + slack {
             for component in &components {
                 self.one_copy(component);
+                self.knows_what_ended(component, DUPLICATES * 2 + slack);
             }
         }
         if quiet > FRESH + slack {

@@ -31,6 +31,7 @@ impl Cluster {
 
     /// Behind each input: S14, of what a peer says of itself and of what it holds of others.
     pub(crate) fn after_step(&mut self, host: usize, held: &[(NodeId, RecordVersion)]) {
+        self.remembers_jobs(host);
         let it = &self.hosts[host];
         if let Some(node) = &it.node {
             // Both are by node.
@@ -171,6 +172,7 @@ impl Cluster {
         if !synced && !known {
             self.violation(&format!("S5: n{} starts {replica:?}, which is deleted", host + 1));
         }
+        self.may_start_work(host, container, claim);
     }
 
     /// S1: an event that was acknowledged on so many disks is on so many. A rogue is one.
@@ -242,6 +244,7 @@ impl Cluster {
         // S14: what was on disk is known.
         let forgotten = it.on_disk.iter().find(|id| !node.documents().contains(**id)).copied();
         let life = it.life;
+        self.check.work.begins_anew(host);
         for id in lost {
             let name = self.name_of_container(id);
             self.violation(&format!("L7: n{} does not take over {name}", host + 1));

@@ -10,6 +10,7 @@ use crate::Author;
 use crate::doom::Doom;
 use crate::faults::User;
 use crate::host::HostState;
+use crate::short::Shortage;
 use crate::world::{Cluster, EPOCH_MS};
 
 impl Run {
@@ -166,7 +167,9 @@ impl Run {
                     cluster.skew_clock(*host, skew_ms);
                 }
             }
-            Act::Pressure(hosts, memory) => hosts.iter().for_each(|host| cluster.press(*host, *memory)),
+            Act::Pressure(hosts, memory) => {
+                hosts.iter().for_each(|host| cluster.press(*host, Shortage::Memory(*memory)));
+            }
             Act::Capacity(hosts, capacity) => {
                 let (cpu_m, mib) = (capacity.cpu_m, capacity.memory_b >> 20);
                 let names = Names(hosts);

@@ -8,10 +8,11 @@ use rand::RngExt;
 use super::draw::Dice;
 use crate::author::Spec;
 use crate::faults::User;
+use crate::short::Shortage;
 use crate::trouble::Death;
 
 /// Deployments that a story speaks of.
-const NAMES: [&str; 3] = ["web", "api", "db"];
+pub(super) const NAMES: [&str; 3] = ["web", "api", "db"];
 
 /// Who can no longer speak to whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub enum Action {
     NoPids(usize, bool),
     /// Containers take so long to start on one machine.
     SlowStarts(usize, Duration),
+    /// A machine is short of something, or of nothing more.
+    Press(usize, Shortage),
 }
 
 /// What a user hands in although it cannot do what it says.

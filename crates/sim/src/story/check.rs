@@ -10,6 +10,7 @@ use planner::Placement;
 
 use super::draw::{Ending, Outside, Shape};
 use super::take::start;
+use super::unrun::{has_ended, has_no_turn, no_room, waits_for_others, was_given_up};
 use crate::check::rules;
 use crate::trouble::Clock;
 use crate::weather::Odds;
@@ -198,8 +199,9 @@ pub(crate) fn ends(cluster: &mut Cluster, ending: &Ending, quiet: Duration) -> R
     no_session_with(cluster, &members, &out, AGREED_WITHIN + more)?;
     let step = Duration::from_millis(100);
     while let Err(why) = at_rest(cluster, &members, &out) {
-        if cluster.now().since(begin) > AT_REST_WITHIN + more * 4 {
-            return Err(format!("stuck: not at rest {:?} after calm: {why}", AT_REST_WITHIN + more * 4));
+        let within = AT_REST_WITHIN + cluster.settings.jobs_take() + more * 4;
+        if cluster.now().since(begin) > within {
+            return Err(format!("stuck: not at rest {within:?} after calm: {why}"));
         }
         cluster.run_for(step);
     }
@@ -530,6 +532,10 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         if cluster.node(host).is_some_and(|node| node.mine().values().any(leaving)) {
             return Err(format!("n{} is starting or stopping a container", host + 1));
         }
+        let tells = cluster.node(host).is_some_and(|node| node.own_record().pressure.is_some());
+        if tells && !cluster.may_be_short(host) {
+            return Err(format!("n{} takes nothing new, and is short of nothing", host + 1));
+        }
         for (id, container) in cluster.containers(host) {
             let claim = &container.claim;
             let rank = (claim.number, cluster.id(host), *id);
@@ -554,7 +560,13 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
             }
             let new = desired.is_some_and(|it| it.revision == claim.revision);
-            if container.has_ended_for_good() {
+            if container.ends_at.is_some() {
+                return Err(format!("n{} runs {:?}, which ends by itself", host + 1, claim.replica));
+            }
+            let is_done = |it: &node::Mine| matches!(it.phase, node::Phase::Done { .. });
+            let by_its_peer = cluster.node(host).and_then(|node| node.mine().get(id));
+            let given_up = container.may_be_given_up() && by_its_peer.is_some_and(is_done);
+            if container.has_ended_for_good() || given_up {
                 if !new {
                     return Err(format!("n{} has what is left of an old {:?}", host + 1, claim.replica));
                 }
@@ -598,26 +610,19 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             (Placement::Unplaced { .. }, []) => no_room(cluster, members, &replica)?,
             (_, [(_, true)]) => {}
             (_, []) if ended.contains_key(&replica) => {}
+            (Placement::Ended, []) => has_ended(cluster, members, &replica)?,
+            (Placement::GivenUp, []) => was_given_up(cluster, members, &replica)?,
+            (Placement::Queued, []) => has_no_turn(cluster, members, &replica)?,
+            (Placement::Waits, []) => waits_for_others(cluster, members, &replica, false)?,
             (_, [(_, false)]) if held_back => no_room(cluster, members, &replica)?,
             (_, [(_, false)]) if waits => {}
+            (Placement::KeepOld { .. }, [(_, false)]) => waits_for_others(cluster, members, &replica, true)?,
             _ => return Err(format!("{replica:?}: planned {placement:?}, runs (host, wanted) {mine:?}")),
         }
         copies.retain(|(of, ..)| *of != replica);
     }
     match copies.first() {
         Some((replica, host, _)) => Err(format!("n{} runs {replica:?}, which nobody wants", host + 1)),
-        None => Ok(()),
-    }
-}
-
-/// Holds "there is no room" against what the kernels use.
-fn no_room(cluster: &Cluster, members: &[usize], replica: &ReplicaId) -> Result<(), String> {
-    let node = members.first().and_then(|host| cluster.node(*host)).ok_or("the first member does not run")?;
-    let key = (replica.namespace.clone(), replica.deployment.clone());
-    let desired = node.desired().get(&key).ok_or("a plan for a deployment that is not there")?;
-    let asked = desired.deployment.resources.as_capacity();
-    match members.iter().copied().find(|host| cluster.capacity().less(&cluster.used(*host)).holds(&asked)) {
-        Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::action::{Action, Cuts, KINDS, Kind};
+use super::work::Offer;
 use crate::faults::User;
 use crate::weather::Odds;
 use crate::world::{Settings, seed32};
@@ -69,6 +70,8 @@ pub struct Story {
     pub skews_ms: Vec<i64>,
     /// A machine that goes rogue at the beginning.
     pub rogue: Option<usize>,
+    /// What machines keep, give away twice, and count, by machine; as usual for those beyond.
+    pub offers: Vec<Offer>,
     /// What is done.
     pub steps: Vec<Step>,
     /// What follows.
@@ -244,8 +247,14 @@ impl Story {
         let rest = (0..count).map(|_| Step { after: dice.span(most), action: dice.action(nodes, &weights) });
         let steps = std::iter::once(first).chain(rest.collect::<Vec<_>>()).collect();
         let ending = if rogue.is_some() || repeats { Ending::Calm } else { dice.ending(nodes) };
-        let story = Self { seed, nodes, settings, skews_ms, rogue, steps, ending };
+        let offers = Vec::new();
+        let story = Self { seed, nodes, settings, skews_ms, rogue, offers, steps, ending };
         // What is rare is of kinds that not every world can do.
-        if KINDS.iter().all(|(kind, _)| can(*kind)) { story.with_what_is_rare(repeats) } else { story }
+        if !KINDS.iter().all(|(kind, _)| can(*kind)) {
+            return story;
+        }
+        let story = story.with_what_is_rare(repeats);
+        // How a job ended is a member's word, and on a disk of its own: neither is sound in these.
+        if story.rogue.is_some() || repeats { story } else { story.with_work() }
     }
 }

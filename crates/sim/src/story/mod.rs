@@ -5,9 +5,9 @@
 //! can be run without some of them: a failure is shrunk by leaving out what it does not need.
 //!
 //! - `draw`, `action`: a seed becomes a world and steps.
-//! - `rare`: what some stories have beside all else.
+//! - `rare`, `work`: what some stories have beside all else.
 //! - `run`, `take`: the steps are taken; a failure is made smaller.
-//! - `check`: the world becomes calm; what must hold then, and what must have held all the time.
+//! - `check`, `unrun`: the world becomes calm; what must hold then, and what must have held all the time.
 //! - `written`: a story as a scenario file, for people who take it further.
 
 mod action;
@@ -16,6 +16,8 @@ mod draw;
 mod rare;
 mod run;
 mod take;
+mod unrun;
+mod work;
 mod written;
 
 use std::fmt;
@@ -25,6 +27,7 @@ pub use action::{Action, Bad, Cuts, Kind};
 pub use check::Took;
 pub(crate) use check::comes_to_rest;
 pub use draw::{Ending, Outside, Shape, Step, Story};
+pub use work::Offer;
 
 /// All of one story.
 #[derive(Clone, Debug)]

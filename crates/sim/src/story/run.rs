@@ -24,6 +24,9 @@ impl Story {
         for (host, skew_ms) in self.skews_ms.iter().enumerate().filter(|(_, skew_ms)| **skew_ms != 0) {
             cluster.skew_clock(host, *skew_ms);
         }
+        for (host, offer) in self.offers.iter().enumerate() {
+            cluster.set_terms(host, offer.terms, offer.extras.clone());
+        }
         for host in 0..self.nodes {
             cluster.start(host);
         }

@@ -164,6 +164,7 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
         Action::StopClock(host, stopped) => cluster.stop_clock(*host, *stopped),
         Action::NoPids(host, none) => cluster.no_pids(*host, *none),
         Action::SlowStarts(host, start) => cluster.slow_starts(*host, *start),
+        Action::Press(host, shortage) => cluster.press(*host, *shortage),
     }
 }
 

@@ -7,11 +7,14 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use model::{EnvGroup, ReplicasGroup, ResourcesGroup, RestartPolicy};
+use model::{DependsGroup, EnvGroup, ReplicasGroup, ResourcesGroup, RestartPolicy};
 
 use super::action::{Action, Cuts};
 use super::draw::{Ending, Shape, Step, Story};
+use super::work::Offer;
+use crate::author::Spec;
 use crate::faults::User;
+use crate::short::Shortage;
 
 /// How long after calm the peers of a scenario that was a story must agree: the checks of a story
 /// give documents six seconds, and plans ten more.
@@ -52,6 +55,12 @@ impl Story {
             "# {} of 1000 starts that fail, clocks off by {:?} ms, {:?}.",
             settings.start_failures, self.skews_ms, settings.odds
         ));
+        for program in &settings.programs {
+            put(format!("# Of {}, programs ended by themselves: {program:?}.", program.of));
+        }
+        for (host, offer) in self.offers.iter().enumerate().filter(|(_, it)| **it != Offer::default()) {
+            put(format!("# n{}: {:?}, {}.", host + 1, offer.terms, offer.extras));
+        }
         if let Some(host) = self.rogue {
             put(format!("# From the beginning n{} was a rogue.", host + 1));
         }
@@ -162,7 +171,12 @@ fn set(group: &str, json: &str) -> Option<(&'static str, String)> {
         }
         "resources" => {
             let group: ResourcesGroup = serde_json::from_str(json).ok()?;
-            Some(("set", resources(&group)))
+            let is_all = group.extras.is_empty() && group.limits.is_empty();
+            is_all.then(|| ("set", resources(&group)))
+        }
+        "depends-on" => {
+            let group: DependsGroup = serde_json::from_str(json).ok()?;
+            Some(("set", format!("depends_on = {{ {} }}", awaited(&group).join(", "))))
         }
         _ => None,
     }
@@ -172,18 +186,44 @@ fn resources(group: &ResourcesGroup) -> String {
     format!("cpu_m = {}, memory_mib = {}", group.cpu_m, group.memory_b >> 20)
 }
 
+/// What of a deployment only some have.
+fn beside(spec: &Spec) -> String {
+    let mut it = String::new();
+    let mut table = |key: &str, rows: Vec<String>| {
+        if !rows.is_empty() {
+            write!(it, ", {key} = {{ {} }}", rows.join(", ")).expect("a text takes every line");
+        }
+    };
+    table("extras", spec.resources.extras.iter().map(|(of, count)| format!("{of} = {count}")).collect());
+    table("depends_on", awaited(&spec.depends));
+    if let Some(job) = &spec.job {
+        let deadline = job.deadline_s.map(|seconds| format!("deadline = \"{seconds}s\""));
+        let rows = [format!("parallelism = {}", job.parallelism), format!("retries = {}", job.retries)];
+        table("job", rows.into_iter().chain(deadline).collect());
+    }
+    it
+}
+
+fn awaited(group: &DependsGroup) -> Vec<String> {
+    group.on.iter().map(|(of, condition)| format!("{of} = \"{}\"", condition.as_str())).collect()
+}
+
 /// An action as steps of a scenario, or as one comment where it has no form there.
 /// `off` are the machines that are off, or without their peer, before it.
 fn said(action: &Action, off: &[bool]) -> Vec<String> {
     let one = match action {
         Action::Apply(user, host, of, spec) => {
             let mut it = format!("deploy = {{ name = \"{of}\", replicas = {}", spec.replicas.count);
-            write!(it, ", {}, through = {}, {} }}", resources(&spec.resources), node(*host), by(*user))
-                .expect("a text takes every line");
-            match spec.restart.policy {
-                RestartPolicy::Always => it,
-                policy => return vec![it, format!("# {of} is started again by the policy {policy:?}")],
+            write!(it, ", {}{}", resources(&spec.resources), beside(spec)).expect("a text takes every line");
+            write!(it, ", through = {}, {} }}", node(*host), by(*user)).expect("a text takes every line");
+            let mut all = vec![it];
+            if spec.restart.policy != RestartPolicy::Always && spec.job.is_none() {
+                all.push(format!("# {of} is started again by the policy {:?}", spec.restart.policy));
             }
+            if !spec.resources.limits.is_empty() {
+                all.push(format!("# {of} may use up to {:?}", spec.resources.limits));
+            }
+            return all;
         }
         Action::Set(user, host, of, group, json) => match set(group, json) {
             Some((verb, what)) => {
@@ -237,6 +277,9 @@ fn said(action: &Action, off: &[bool]) -> Vec<String> {
             let which: Vec<usize> = (0..off.len()).filter(|host| off[*host]).collect();
             format!("start = {}", nodes(&which))
         }
+        Action::Press(host, Shortage::Memory(some)) => {
+            format!("pressure = {{ on = [{}], memory_percent = {} }}", node(*host), some / 100)
+        }
         Action::DiskFull(host, true) => format!("disk_full = [{}]", node(*host)),
         Action::DiskFull(host, false) => format!("disk_free = [{}]", node(*host)),
         other => format!("# {}", without_form(other)),
@@ -280,6 +323,7 @@ fn without_form(action: &Action) -> String {
         Action::NoPids(host, true) => format!("{} has no process left", n(host)),
         Action::NoPids(host, false) => format!("{} has processes again", n(host)),
         Action::SlowStarts(host, start) => format!("containers take {start:?} to start on {}", n(host)),
+        Action::Press(host, shortage) => format!("{} {shortage}", n(host)),
         Action::Crash(_) => "some program ends with code 3".to_owned(),
         Action::Finish(_) => "some program ends with code 0".to_owned(),
         Action::Oom(_) => "some program is killed for want of memory".to_owned(),

@@ -90,6 +90,9 @@ impl Cluster {
             stop_asked: false,
             surplus: false,
             exit: Exit::default(),
+            ends_at: None,
+            failed: 0,
+            failed_starts: 0,
         };
         it.kernel.insert(id, container);
         self.count(&replica, true);
