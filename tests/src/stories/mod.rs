@@ -351,6 +351,7 @@ mod tests {
                         | Action::StopClock(..)
                         | Action::NoPids(..)
                         | Action::SlowStarts(..)
+                        | Action::Press(..)
                 );
                 assert!(can, "seed {seed}: {:?}", step.action);
             }

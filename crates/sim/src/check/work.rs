@@ -30,6 +30,9 @@ pub(crate) struct Work {
     pub(super) given_up: BTreeSet<Run>,
     /// By machine: what its peer has known in this life to have ended well, of jobs that have been wanted since.
     pub(super) known: BTreeMap<usize, BTreeMap<JobId, JobEnds>>,
+    /// Jobs of which somebody has not wanted the template for a while: who comes back to one begins it anew, and old
+    /// words of it may still be about.
+    left: BTreeSet<JobId>,
     /// By machine: since when its peer has known of jobs with a deadline that are not done.
     pub(super) since: BTreeMap<usize, BTreeMap<Clocked, Time>>,
 }
@@ -88,7 +91,8 @@ impl Cluster {
             return;
         }
         let Some(node) = &self.hosts[host].node else { return };
-        let known = self.check.work.known.entry(host).or_default();
+        let work = &mut self.check.work;
+        let known = work.known.remove(&host).unwrap_or_default();
         let mut wanted = BTreeMap::new();
         let mut forgotten = None;
         for desired in jobs(node) {
@@ -96,16 +100,18 @@ impl Cluster {
             let ends = node.ends_of(desired).cloned().unwrap_or_default();
             let before = known.get(&job).map_or(&[][..], |it| &it.done);
             for (at, bits) in before.iter().enumerate() {
-                if bits & !ends.done.get(at).copied().unwrap_or_default() != 0 {
+                if !work.left.contains(&job) && bits & !ends.done.get(at).copied().unwrap_or_default() != 0 {
                     forgotten = Some(format!("J2: n{} has forgotten what is done of {job:?}", host + 1));
                 }
             }
             wanted.insert(job, ends);
         }
-        if !wanted.is_empty() {
+        work.left.extend(known.into_keys().filter(|job| !wanted.contains_key(job)));
+        let looked = !wanted.is_empty();
+        work.known.insert(host, wanted);
+        if looked {
             self.check.looks("J2");
         }
-        self.check.work.known.insert(host, wanted);
         if let Some(what) = forgotten {
             self.violation(&what);
         }

@@ -64,6 +64,8 @@ pub enum Act {
     Start(Vec<usize>),
     /// Fill disks, or free them.
     DiskFull(Vec<usize>, bool),
+    /// Copy disks, each into a machine more, which is switched on: two with one key.
+    CopyDisk(Vec<usize>),
     /// Set clocks to this time, in seconds of Unix time.
     Clock(Vec<usize>, i64),
     /// Offer so much, from the next start of the peer on.

@@ -84,6 +84,7 @@ pub(super) struct Step {
     pub(super) flap: Option<Flap>,
     pub(super) loss_permille: Option<Spanned<u32>>,
     pub(super) power_off_on_ack: Option<Nodes>,
+    pub(super) copy_disk: Option<Nodes>,
     pub(super) clock: Option<Clock>,
     pub(super) capacity: Option<Offer>,
     pub(super) pressure: Option<Press>,

@@ -163,6 +163,9 @@ impl Reader<'_> {
         if let Some(nodes) = &raw.disk_free {
             acts.push(Act::DiskFull(self.some(nodes)?, false));
         }
+        if let Some(nodes) = &raw.copy_disk {
+            acts.push(Act::CopyDisk(self.some(nodes)?));
+        }
         if let Some(it) = &raw.clock {
             acts.push(Act::Clock(self.some(&it.on)?, it.unix_s));
         }

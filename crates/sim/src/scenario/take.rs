@@ -79,6 +79,7 @@ impl Run {
             | Act::StopPeer(_)
             | Act::Start(_)
             | Act::DiskFull(..)
+            | Act::CopyDisk(_)
             | Act::Clock(..)
             | Act::Capacity(..)
             | Act::Pressure(..) => self.change_machines(act),
@@ -160,6 +161,7 @@ impl Run {
                 }
             }
             Act::DiskFull(hosts, full) => hosts.iter().for_each(|host| cluster.disk_full(*host, *full)),
+            Act::CopyDisk(hosts) => hosts.iter().for_each(|host| _ = cluster.clone_disk(*host)),
             Act::Clock(hosts, unix_s) => {
                 let passed = i64::try_from(cluster.now().as_millis()).unwrap_or(i64::MAX / 4);
                 let skew_ms = unix_s.saturating_mul(1_000) - EPOCH_MS - passed;

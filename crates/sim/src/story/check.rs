@@ -560,8 +560,10 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
                 return Err(format!("n{} has something of {:?}, which is deleted", host + 1, claim.replica));
             }
             let new = desired.is_some_and(|it| it.revision == claim.revision);
-            if container.ends_at.is_some() {
-                return Err(format!("n{} runs {:?}, which ends by itself", host + 1, claim.replica));
+            let job = desired.and_then(|it| it.deployment.job);
+            let will_be_stopped = container.pid.is_some() && job.is_some_and(|job| job.deadline_s.is_some());
+            if container.ends_at.is_some() || will_be_stopped {
+                return Err(format!("n{} runs {:?}, which has an end", host + 1, claim.replica));
             }
             let is_done = |it: &node::Mine| matches!(it.phase, node::Phase::Done { .. });
             let by_its_peer = cluster.node(host).and_then(|node| node.mine().get(id));

@@ -7,12 +7,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use model::{DependsGroup, EnvGroup, ReplicasGroup, ResourcesGroup, RestartPolicy};
+use model::{DependsGroup, EnvGroup, ReplicasGroup, ResourcesGroup, RestartPolicy, Terms};
 
 use super::action::{Action, Cuts};
 use super::draw::{Ending, Shape, Step, Story};
 use super::work::Offer;
 use crate::author::Spec;
+use crate::doom::Program;
 use crate::faults::User;
 use crate::short::Shortage;
 
@@ -30,6 +31,28 @@ impl Story {
             format!("{:>9} {said}", seconds(at))
         };
         self.steps_in_time().map(word).collect()
+    }
+
+    /// How programs end by themselves, and what machines make of what they have, a line each.
+    pub fn work_in_words(&self) -> Vec<String> {
+        let program = |it: &Program| {
+            format!(
+                "programs of {} run {:?} to {:?}; of 1000 {} end badly, {} run for ever",
+                it.of, it.runs.0, it.runs.1, it.fails, it.endless
+            )
+        };
+        let offer = |(host, it): (usize, &Offer)| {
+            let Terms { reserved_cpu_m, reserved_memory_b, cpu_percent, memory_percent } = it.terms;
+            format!(
+                "n{} keeps {reserved_cpu_m}m cpu and {} MiB, offers {cpu_percent} % of the other cpu and \
+                 {memory_percent} % of the memory, and has {}",
+                host + 1,
+                reserved_memory_b >> 20,
+                if it.extras.is_empty() { "nothing counted".to_owned() } else { it.extras.to_string() }
+            )
+        };
+        let offers = self.offers.iter().enumerate().filter(|(_, it)| **it != Offer::default());
+        self.settings.programs.iter().map(program).chain(offers.map(offer)).collect()
     }
 
     fn steps_in_time(&self) -> impl Iterator<Item = (Duration, &Step)> {
@@ -55,12 +78,7 @@ impl Story {
             "# {} of 1000 starts that fail, clocks off by {:?} ms, {:?}.",
             settings.start_failures, self.skews_ms, settings.odds
         ));
-        for program in &settings.programs {
-            put(format!("# Of {}, programs ended by themselves: {program:?}.", program.of));
-        }
-        for (host, offer) in self.offers.iter().enumerate().filter(|(_, it)| **it != Offer::default()) {
-            put(format!("# n{}: {:?}, {}.", host + 1, offer.terms, offer.extras));
-        }
+        self.work_in_words().into_iter().for_each(|line| put(format!("# {line}.")));
         if let Some(host) = self.rogue {
             put(format!("# From the beginning n{} was a rogue.", host + 1));
         }

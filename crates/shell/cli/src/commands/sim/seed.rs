@@ -79,6 +79,7 @@ fn replay(args: &SeedArgs, context: &Context, mut story: Story) -> Result<(), Cl
         out.say(as_scenario(text))?;
     } else {
         out.line(world(&story))?;
+        story.work_in_words().iter().try_for_each(|line| out.line(line))?;
         out.line(format!("\n{} steps", answer.steps.len()))?;
         answer.steps.iter().try_for_each(|step| out.line(step))?;
         if args.trace.is_none() {
