@@ -88,3 +88,42 @@ pub(super) fn waits_for_others(
     }
     Err(format!("{replica:?} waits, and all that it depends on is as far as it asks"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::{JobGroup, RestartPolicy};
+
+    use super::*;
+    use crate::author::Spec;
+    use crate::world::Settings;
+
+    #[test]
+    fn no_reason_is_taken_where_the_kernels_say_otherwise() {
+        let mut cluster = Cluster::new(5, 2, Settings::default());
+        cluster.run_for(Duration::from_secs(2));
+        let mut spec = Spec::new(2);
+        spec.restart.policy = RestartPolicy::Never;
+        spec.job = Some(JobGroup { parallelism: 3, retries: 0, deadline_s: None });
+        cluster.apply(0, "web", &spec);
+        cluster.run_for(Duration::from_secs(5));
+        let (_, container) = cluster.running(0).next().expect("each machine runs one");
+        let replica = container.claim.replica.clone();
+        let all = [0, 1];
+        let taken = [
+            no_room(&cluster, &all, &replica),
+            has_ended(&cluster, &all, &replica),
+            was_given_up(&cluster, &all, &replica),
+            has_no_turn(&cluster, &all, &replica),
+            waits_for_others(&cluster, &all, &replica, false),
+        ];
+        assert!(taken.iter().all(Result::is_err), "{taken:?}");
+        for (host, id, _) in cluster.processes() {
+            let code = i32::from(host == 1);
+            cluster.crash_container(host, id, code);
+        }
+        assert_eq!(has_ended(&cluster, &all, &replica), Ok(()));
+        assert_eq!(was_given_up(&cluster, &all, &replica), Ok(()));
+    }
+}
