@@ -159,6 +159,8 @@ pub(crate) struct Host {
     pub(crate) allowed: BTreeSet<NodeId>,
     /// Nodes that the core called removed: they are told so when they dial.
     pub(crate) former: BTreeSet<NodeId>,
+    /// Which machine called last in the name of a removed node.
+    pub(crate) turned_away: BTreeMap<NodeId, usize>,
     pub(crate) wake: Option<Time>,
     /// Inputs in one instant: many are a loop that never ends.
     pub(crate) busy: (Time, u32),
@@ -202,6 +204,7 @@ impl Host {
             dialling: BTreeSet::new(),
             allowed: BTreeSet::new(),
             former: BTreeSet::new(),
+            turned_away: BTreeMap::new(),
             wake: None,
             busy: (Time::ZERO, 0),
         }

@@ -150,14 +150,20 @@ impl Cluster {
         let Some(to) = self.who_answers(host, peer) else { return };
         let lets_in = |it: usize, whom: &NodeId| self.hosts[it].allowed.contains(whom);
         if lets_in(host, &peer) && !lets_in(to, &me) && self.hosts[to].former.contains(&me) {
+            self.hosts[to].turned_away.insert(me, host);
             self.input(to, Input::FormerMember(me));
         }
     }
 
     /// What a removed node is told; lost if the way is cut. Nothing that it says is heard.
     pub(crate) fn farewell(&mut self, host: usize, to: NodeId, events: Vec<Vec<u8>>) {
-        // With two machines of one key: to one that hears it.
-        let Some(target) = self.holders(to).find(|target| self.passes(host, *target)) else { return };
+        // With two machines of one key: to the one that is linked, or called last; else to one that hears it.
+        let it = &self.hosts[host];
+        let linked = it.links.get(&to).and_then(|link| self.wires.get(link)).map(|wire| wire.other(host));
+        let called = it.turned_away.get(&to).copied();
+        let target =
+            linked.into_iter().chain(called).chain(self.holders(to)).find(|it| self.passes(host, *it));
+        let Some(target) = target else { return };
         if !events.is_empty() {
             let (from, after) = (self.hosts[host].id, self.latency(host, target) * 2);
             self.at(after, target, Happening::Input(Input::Farewell { from, events }));

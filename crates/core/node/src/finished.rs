@@ -20,7 +20,8 @@ pub(crate) fn is_left_over(mine: &Mine, desired: &Desired) -> Option<String> {
 impl Node {
     /// Whether a container of a higher rank, on that node, has ended so that this one has nothing more to
     /// do: in the wanted revision, while this one is of another, or well. It cannot confirm anything any
-    /// more, and no copy is protected by that: a replica that has ended needs none.
+    /// more, and no copy is protected by that: a replica that has ended needs none. Its node must know of the
+    /// same changes: where another revision is wanted by what it knows, it removes what has ended.
     pub(crate) fn makes_obsolete(
         &self,
         mine: &Mine,
@@ -37,6 +38,7 @@ impl Node {
             && ended
             && enough
             && self.hears_old_until.is_none()
-            && (node == self.config.me || self.has_word_of(&node))
+            && (node == self.config.me
+                || self.has_word_of(&node) && self.stands_with(node, &mine.claim.replica))
     }
 }

@@ -158,9 +158,10 @@ impl Press {
 impl Node {
     pub(crate) fn on_pressure(&mut self, pressure: Pressure) {
         let now = self.now;
+        let for_good = self.has(Sabotage::PressureForGood);
         let press = &mut self.press;
         press.now = pressure;
-        let (short, well) = (pressure.short(), pressure.is_well());
+        let (short, well) = (pressure.short(), pressure.is_well() && !for_good);
         press.rises = short.and(press.rises.or(Some(now)));
         press.calm = if well { press.calm.or(Some(now)) } else { None };
         // Another trouble has taken the place of the one that was told.
@@ -181,9 +182,7 @@ impl Node {
                     self.tell_pressure(kind);
                 }
             }
-            (Some(_), _, Some(since))
-                if now.since(since) >= CALM && !self.config.sabotage.has(Sabotage::PressureForGood) =>
-            {
+            (Some(_), _, Some(since)) if now.since(since) >= CALM => {
                 self.press.told = None;
                 self.press.rises = None;
                 self.notice("node-relieved", None, "this machine has room again: it takes new work");

@@ -363,7 +363,7 @@ impl Node {
     /// Whether another node said what it says knowing of the same changes to the deployment. Where each of two
     /// copies was told that the other stays (an update was undone on one side just now), it is the word that
     /// was given under the same documents that counts: else each would go on the other's.
-    fn stands_with(&self, node: NodeId, replica: &ReplicaId) -> bool {
+    pub(crate) fn stands_with(&self, node: NodeId, replica: &ReplicaId) -> bool {
         let doc = DocId::Namespace(replica.namespace.clone());
         let said = self.records.get(&node).and_then(|record| record.heads.get(&doc));
         said.is_some_and(|heads| *heads == self.some_heads(&doc))
