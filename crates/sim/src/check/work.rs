@@ -58,6 +58,27 @@ fn jobs(node: &Node) -> impl Iterator<Item = &Desired> {
     node.desired().values().filter(|it| it.deployment.job.is_some())
 }
 
+/// How many replicas of a job run or will, as far as a peer knows.
+fn running_at_a_time(node: &Node, desired: &Desired) -> usize {
+    let it = &desired.deployment;
+    let own = node.own_record();
+    let others = node.records().iter().filter(|it| it.node != own.node && node.counts(&it.node));
+    let told = others.flat_map(|record| &record.containers).chain(&own.containers);
+    let live: BTreeSet<u32> = told
+        .filter(|told| {
+            use ContainerState::{Pending, Running, Starting};
+            told.replica.namespace == it.namespace
+                && told.replica.deployment == it.name
+                && told.replica.incarnation == it.incarnation
+                && told.replica.ordinal < it.replicas.count
+                && matches!(told.state, Pending | Starting | Running)
+        })
+        .map(|told| told.replica.ordinal)
+        .filter(|ordinal| !node.ends_of(desired).is_some_and(|ends| ends.is_done(*ordinal)))
+        .collect();
+    live.len()
+}
+
 impl Work {
     pub(crate) fn ended_well(&mut self, run: Run, now: Time) {
         self.well.entry(run).or_insert(now);
@@ -190,7 +211,7 @@ impl Cluster {
             let ordinal = it.claim.replica.ordinal;
             it.pid.is_none() && !it.stop_asked && it.failed > job.retries && !is_done(ordinal)
         });
-        let running = self.running_at_a_time(node, desired);
+        let running = running_at_a_time(node, desired);
         let (replica, at_a_time) = (claim.replica.clone(), job.parallelism as usize);
         self.check.looks("J1 J3 J5");
         if again {
@@ -205,27 +226,6 @@ impl Cluster {
         if given_up {
             self.violation(&format!("J5: n{} starts {replica:?} of a job that has failed there", host + 1));
         }
-    }
-
-    /// How many replicas of a job run or will, as far as a peer knows.
-    fn running_at_a_time(&self, node: &Node, desired: &Desired) -> usize {
-        let it = &desired.deployment;
-        let own = node.own_record();
-        let others = node.records().iter().filter(|it| it.node != own.node && node.counts(&it.node));
-        let told = others.flat_map(|record| &record.containers).chain(&own.containers);
-        let live: BTreeSet<u32> = told
-            .filter(|told| {
-                use ContainerState::{Pending, Running, Starting};
-                told.replica.namespace == it.namespace
-                    && told.replica.deployment == it.name
-                    && told.replica.incarnation == it.incarnation
-                    && told.replica.ordinal < it.replicas.count
-                    && matches!(told.state, Pending | Starting | Running)
-            })
-            .map(|told| told.replica.ordinal)
-            .filter(|ordinal| !node.ends_of(desired).is_some_and(|ends| ends.is_done(*ordinal)))
-            .collect();
-        live.len()
     }
 
     /// J4: nothing of a job runs on where its time is over by its own peer's knowledge of it.

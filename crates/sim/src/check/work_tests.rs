@@ -65,7 +65,9 @@ fn a_run_that_ended_well_and_is_begun_again_on_its_machine_is_seen() {
 fn an_end_that_is_forgotten_and_one_that_nobody_hears_of_are_seen() {
     let mut cluster = with_job(at_a_time(3), web(0, 0));
     let known = cluster.check.work.known.get_mut(&0).expect("it knows of the job");
-    known.values_mut().for_each(|ends| ends.add_done(7));
+    for ends in known.values_mut() {
+        ends.add_done(7);
+    }
     cluster.after_step(0, &[]);
     saw(&cluster, "J2");
     let mut cluster = with_job(at_a_time(3), web(0, 1_000));

@@ -170,7 +170,9 @@ impl Run {
                 }
             }
             Act::Pressure(hosts, memory) => {
-                hosts.iter().for_each(|host| cluster.press(*host, Shortage::Memory(*memory)));
+                for host in hosts {
+                    cluster.press(*host, Shortage::Memory(*memory));
+                }
             }
             Act::Capacity(hosts, capacity) => {
                 let (cpu_m, mib) = (capacity.cpu_m, capacity.memory_b >> 20);
