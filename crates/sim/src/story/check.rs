@@ -604,7 +604,7 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         let held_back = node.plan().held_back.contains_key(&replica);
         // No higher ordinal is touched while a lower one is not well.
         let lower = |it: &ReplicaId| it.deployment == replica.deployment && it.ordinal < replica.ordinal;
-        let unplaced = |it: &Placement| matches!(it, Placement::Unplaced { .. });
+        let unplaced = |it: &Placement| matches!(it, Placement::Unplaced { .. } | Placement::Waits);
         let waits = matches!(placement, Placement::KeepOld { .. })
             && (node.plan().held_back.keys().any(lower)
                 || node.plan().placements.iter().any(|(it, placement)| lower(&it) && unplaced(placement)));
