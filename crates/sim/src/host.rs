@@ -162,6 +162,8 @@ pub(crate) struct Host {
     /// Which machine called last in the name of a removed node.
     pub(crate) turned_away: BTreeMap<NodeId, usize>,
     pub(crate) wake: Option<Time>,
+    /// The alarm that was set last, whether it is still meant or not.
+    pub(crate) alarm: Option<Time>,
     /// Inputs in one instant: many are a loop that never ends.
     pub(crate) busy: (Time, u32),
 }
@@ -206,6 +208,7 @@ impl Host {
             former: BTreeSet::new(),
             turned_away: BTreeMap::new(),
             wake: None,
+            alarm: None,
             busy: (Time::ZERO, 0),
         }
     }
@@ -217,6 +220,7 @@ impl Host {
         self.links.clear();
         self.dialling.clear();
         self.wake = None;
+        self.alarm = None;
         self.paused = false;
         self.deferred.clear();
         self.fate = None;

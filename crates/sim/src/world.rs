@@ -574,8 +574,9 @@ impl Cluster {
             }
             Happening::Ran(container) => self.ran(host, container),
             Happening::Wake => {
-                if self.hosts[host].wake.is_some_and(|at| at <= self.now) {
-                    self.hosts[host].wake = None;
+                let it = &mut self.hosts[host];
+                it.alarm = it.alarm.filter(|at| *at > self.now);
+                if it.wake.is_some_and(|at| at <= self.now) {
                     self.input(host, Input::Woken);
                 }
             }
@@ -611,7 +612,10 @@ impl Cluster {
             }
             let held = self.held_before(host, &input);
             let is_measured = matches!(input, Input::Pressure(_));
-            let Some(node) = &mut self.hosts[host].node else { return };
+            let it = &mut self.hosts[host];
+            let Some(node) = &mut it.node else { return };
+            // As the shell has it: what is not said again is forgotten.
+            it.wake = None;
             let effects = node.handle(now, wall_ms, input);
             if is_measured {
                 self.measured(host);
@@ -674,7 +678,9 @@ impl Cluster {
             }
             Effect::WakeAt { time, .. } => {
                 // The alarm that is set for that time already will do.
-                if self.hosts[host].wake.replace(time) != Some(time) {
+                let it = &mut self.hosts[host];
+                it.wake = Some(time);
+                if it.alarm.replace(time) != Some(time) {
                     self.at(time.since(self.now), host, Happening::Wake);
                 }
             }

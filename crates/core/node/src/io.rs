@@ -203,7 +203,7 @@ pub enum Effect {
         /// Nodes that were removed: not let in, and told why.
         former: BTreeSet<NodeId>,
     },
-    /// Send `Woken` then; replaces the one before.
+    /// Send `Woken` then. Holds until the next input, which says it anew.
     WakeAt {
         /// When.
         time: Time,

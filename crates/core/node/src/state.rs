@@ -57,8 +57,8 @@ pub struct Node {
     pub(crate) wall_ms: i64,
     pub(crate) rng: ChaCha8Rng,
     pub(crate) out: Vec<Effect>,
-    /// When something is due next, unless an input comes first.
-    pub(crate) wakes_at: Option<Time>,
+    /// When something is due next, unless an input comes first, and what.
+    pub(crate) wakes_at: Option<(Time, &'static str)>,
 
     pub(crate) documents: Arc<Documents>,
     /// Deployments that validate, by namespace and name.
@@ -319,7 +319,7 @@ impl Node {
         // from the roster and from who is believed alive. Links change by these inputs; what changes one of
         // the others says so itself. Most inputs change nobody's mind.
         self.stirred |= matches!(input, Input::Connected(_) | Input::Disconnected(_));
-        let in_time = self.wakes_at.is_some_and(|at| now < at) && self.hears_old_until.is_none();
+        let in_time = self.wakes_at.is_some_and(|(at, _)| now < at) && self.hears_old_until.is_none();
         let before = (self.stirred, self.dirty, self.changed);
         let told_again =
             matches!(&input, Input::Received { from, message } if self.is_told_again(*from, message));
@@ -415,20 +415,25 @@ impl Node {
         consider(self.next_publish_wake());
         let plan = self.next_plan().filter(|at| *at > self.now);
         consider(plan.map(|at| (at, "plan for what has changed")));
-        self.wakes_at = next.map(|(time, _)| time);
-        if let Some((time, reason)) = next {
+        self.wakes_at = next;
+        self.say_when_to_wake();
+    }
+
+    /// With each input: an alarm that is not set anew is forgotten.
+    fn say_when_to_wake(&mut self) {
+        if let Some((time, reason)) = self.wakes_at {
             self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
         }
     }
 
     /// The same where nothing but the membership can have come by something to do.
     fn wake_for_membership(&mut self) {
-        if let Some((time, reason)) = self.membership.next_wake()
-            && self.wakes_at.is_none_or(|at| time < at)
+        if let Some(next) = self.membership.next_wake()
+            && self.wakes_at.is_none_or(|(at, _)| next.0 < at)
         {
-            self.wakes_at = Some(time);
-            self.out.push(Effect::WakeAt { time: time.max(self.now), reason });
+            self.wakes_at = Some(next);
         }
+        self.say_when_to_wake();
     }
 
     pub(crate) fn notice(&mut self, kind: &'static str, about: Option<String>, message: impl Into<String>) {
