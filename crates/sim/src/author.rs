@@ -28,6 +28,8 @@ impl std::fmt::Debug for Author {
 /// A deployment as a test wants it.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// Names of the nodes that vote, where at most one copy of each replica may run.
+    pub voters: Vec<String>,
     /// Replicas.
     pub replicas: ReplicasGroup,
     /// Resources.
@@ -52,7 +54,13 @@ impl Spec {
     /// So many replicas of an image that every node holds.
     pub fn new(count: u32) -> Self {
         Self {
-            replicas: ReplicasGroup { count, class: model::Class::Available, mode: model::Mode::Replicated },
+            voters: Vec::new(),
+            replicas: ReplicasGroup {
+                count,
+                class: model::Class::Available,
+                mode: model::Mode::Replicated,
+                voters: Vec::new(),
+            },
             resources: ResourcesGroup::default(),
             env: EnvGroup::default(),
             image: ImageGroup {
@@ -69,6 +77,20 @@ impl Spec {
             depends: DependsGroup::default(),
             job: None,
         }
+    }
+
+    /// With the ids of those that vote; `None` where the roster lacks one.
+    fn with_voters(&self, documents: &Documents) -> Option<Self> {
+        let mut spec = self.clone();
+        if self.voters.is_empty() {
+            return Some(spec);
+        }
+        let nodes = &documents.roster().nodes;
+        let of = |name: &String| nodes.iter().find(|(_, it)| it.name.as_str() == name).map(|(id, _)| *id);
+        spec.replicas.class = model::Class::Exclusive;
+        spec.replicas.voters = self.voters.iter().map(of).collect::<Option<Vec<_>>>()?;
+        spec.replicas.voters.sort_unstable();
+        Some(spec)
     }
 
     fn groups(&self, namespace: &Name, name: &Name) -> BTreeMap<String, String> {
@@ -225,7 +247,7 @@ impl Author {
     /// Creates the deployment, or sets the groups in which it differs; `None` where it differs in none.
     pub fn apply(&mut self, documents: &Documents, of: &str, spec: &Spec, time_ms: i64) -> Option<Vec<u8>> {
         let (namespace, of) = (Name::default_namespace(), name(of));
-        let mut groups = spec.groups(&namespace, &of);
+        let mut groups = spec.with_voters(documents)?.groups(&namespace, &of);
         let edit = match documents.get(&namespace, &of) {
             None => Edit::Create(Create { name: of, groups }),
             Some(view) => {
@@ -237,6 +259,21 @@ impl Author {
             }
         };
         Some(self.change(documents, Verb::Apply, vec![edit], time_ms))
+    }
+
+    /// The group `replicas` with another count, and the promise and the voters that a deployment has.
+    pub(crate) fn scaled(documents: &Documents, of: &str, json: &str) -> String {
+        let group = |json: &str| serde_json::from_str::<ReplicasGroup>(json).ok();
+        let now = documents
+            .get(&Name::default_namespace(), &name(of))
+            .and_then(|view| group(view.groups.get("replicas")?));
+        match (now, group(json)) {
+            (Some(now), Some(asked)) if !now.voters.is_empty() => {
+                let scaled = ReplicasGroup { count: asked.count, ..now };
+                serde_json::to_string(&scaled).expect("a group is a map with text keys")
+            }
+            _ => json.to_owned(),
+        }
     }
 
     /// Sets one group of a deployment that exists.

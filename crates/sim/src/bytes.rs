@@ -42,6 +42,7 @@ const fn kind(message: &Message) -> &'static str {
         Message::Records { .. } => "records",
         Message::RecordDigest { .. } => "digests",
         Message::Liveness { .. } => "liveness",
+        Message::LeaseAsk(_) | Message::LeaseAnswer(_) | Message::LeaseEnd(_) => "leases",
     }
 }
 

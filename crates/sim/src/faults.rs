@@ -74,7 +74,8 @@ impl Cluster {
             timings: settings.timings,
             sabotage: settings.sabotage,
         };
-        let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image] };
+        let leases = Ok(it.leases.values().cloned().collect());
+        let boot = Boot { events: it.disk.clone(), containers: found.collect(), images: vec![image], leases };
         let node = Node::new(config, boot, now, wall_ms).expect("a node takes its own disk");
         it.node = Some(node);
         self.changes += 1;
@@ -104,6 +105,7 @@ impl Cluster {
         let unsynced = self.hosts[host].unsynced_records();
         let kept = self.rng.random_range(0..=unsynced);
         self.hosts[host].lose_unsynced(kept);
+        self.lose_leases(host);
         self.hosts[host].peer_dies();
         self.changes += 1;
     }

@@ -1,11 +1,13 @@
 //! One simulated machine: its peer, its disk, its kernel; what survives which fault.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use document::Documents;
-use model::{Capacity, ContainerId, EventId, LabelKey, Name, NodeId, RestartPolicy, Terms, Time};
+use model::{
+    Capacity, ContainerId, EventId, LabelKey, LeaseGrant, Name, NodeId, ReplicaId, RestartPolicy, Terms, Time,
+};
 use node::{Claim, Exit, Node, Seq, Signer};
 
 use crate::hostile::Rogue;
@@ -48,6 +50,8 @@ pub struct Container {
     pub(crate) started: Time,
     /// How often its program was started.
     pub starts: u32,
+    /// It may run until then, where its lease ends.
+    pub(crate) until: Option<Time>,
     /// It is being made; a peer that dies meanwhile takes it along.
     pub(crate) starting: bool,
     /// It was asked to end while it was being made.
@@ -128,6 +132,10 @@ pub(crate) struct Host {
     pub(crate) uncertain: Vec<Vec<u8>>,
     /// When the journal is done with what it was given last: it syncs one batch after the other.
     pub(crate) disk_busy: Time,
+    /// What it has granted as a voter, on disk.
+    pub(crate) leases: BTreeMap<ReplicaId, LeaseGrant>,
+    /// What of that is being written, oldest first.
+    pub(crate) leases_unsynced: VecDeque<LeaseGrant>,
     /// A copy of the whole disk from some earlier day.
     pub(crate) backup: Option<Backup>,
     pub(crate) kernel: BTreeMap<ContainerId, Container>,
@@ -188,6 +196,8 @@ impl Host {
             disk_failed: false,
             uncertain: Vec::new(),
             disk_busy: Time::ZERO,
+            leases: BTreeMap::new(),
+            leases_unsynced: VecDeque::new(),
             backup: None,
             kernel: BTreeMap::new(),
             pids: 100,

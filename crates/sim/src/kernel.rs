@@ -11,7 +11,13 @@ use crate::weather::GRACE;
 use crate::world::{Cluster, Happening};
 
 impl Cluster {
-    pub(crate) fn start_container(&mut self, host: usize, container: ContainerId, claim: Claim) {
+    pub(crate) fn start_container(
+        &mut self,
+        host: usize,
+        container: ContainerId,
+        claim: Claim,
+        until: Option<Time>,
+    ) {
         self.name_of_container(container);
         let now = self.now;
         let entry = self.hosts[host].kernel.entry(container).or_insert_with(|| Container {
@@ -20,6 +26,7 @@ impl Cluster {
             started_ms: 0,
             started: now,
             starts: 0,
+            until: None,
             starting: false,
             stop_asked: false,
             surplus: false,
@@ -33,9 +40,13 @@ impl Cluster {
         entry.starting = true;
         entry.stop_asked = false;
         entry.surplus = false;
+        entry.until = None;
         if twice {
             let name = self.name_of_container(container);
             self.violation(&format!("n{} starts {name}, which runs", host + 1));
+        }
+        if let Some(until) = until {
+            self.hold_to(host, container, until);
         }
         let takes = self.hosts[host].start.unwrap_or(self.settings.start);
         self.at(takes, host, Happening::Ran(container));
@@ -51,6 +62,12 @@ impl Cluster {
         let no_pids = it.no_pids;
         let Some(entry) = it.kernel.get_mut(&container).filter(|entry| entry.starting) else { return };
         entry.starting = false;
+        if entry.until.is_some_and(|until| until <= now) {
+            let reason = "its lease ended while it was made".to_owned();
+            entry.exit = Exit { lost: Some(reason.clone()), ..Exit::default() };
+            self.disturb();
+            return self.input(host, Input::StartFailed { container, here_only: false, reason });
+        }
         if fails || no_pids {
             let here_only = no_pids || self.rng.random_range(0..2) == 0;
             let reason = if no_pids { "there is no process left" } else { "the simulator lets it fail" };
@@ -75,7 +92,8 @@ impl Cluster {
         entry.starts += 1;
         let stop_asked = entry.stop_asked;
         let replica = entry.claim.replica.clone();
-        self.count(&replica, true);
+        let copies = self.count(&replica, true);
+        self.begun(host, container, copies);
         self.remember_truth(host);
         *self.starts.entry(replica.deployment).or_insert(0) += 1;
         self.life_begins(host, container);

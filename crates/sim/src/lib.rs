@@ -39,6 +39,7 @@ mod faults;
 mod host;
 mod hostile;
 mod kernel;
+mod leases;
 mod look;
 mod members;
 mod memory;

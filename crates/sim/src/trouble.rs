@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{ContainerId, EventId, Time};
+use model::{ContainerId, EventId, LeaseGrant, ReplicaId, Time};
 use node::{Effect, Exit};
 
 use crate::host::{Container, Host, HostState};
@@ -40,6 +40,7 @@ pub(crate) struct Backup {
     on_disk: BTreeSet<EventId>,
     starts: u64,
     kernel: BTreeMap<ContainerId, Container>,
+    leases: BTreeMap<ReplicaId, LeaseGrant>,
 }
 
 /// A machine's clock, which is never right.
@@ -149,7 +150,8 @@ impl Cluster {
             container.exit = Exit { lost: Some("it is of a backup".to_owned()), ..Exit::default() };
         }
         let (disk, on_disk, starts) = (it.disk.clone(), it.on_disk.clone(), it.starts);
-        it.backup = Some(Backup { disk, on_disk, starts, kernel });
+        let leases = it.leases.clone();
+        it.backup = Some(Backup { disk, on_disk, starts, kernel, leases });
     }
 
     /// Puts the last backup in the place of a disk, with the machine off. Nothing newer is left.
@@ -162,6 +164,7 @@ impl Cluster {
         let it = &mut self.hosts[host];
         it.disk = backup.disk;
         it.on_disk = backup.on_disk;
+        it.leases = backup.leases;
         it.starts = backup.starts;
         it.kernel = backup.kernel;
         self.check.restored(host);
@@ -181,6 +184,7 @@ impl Cluster {
             second.on_disk = backup.on_disk;
             second.starts = backup.starts;
             second.kernel = backup.kernel;
+            second.leases = backup.leases;
         }
         self.hosts.push(second);
         self.clones.push((id, clone));
@@ -263,6 +267,9 @@ pub(crate) const fn word(effect: &Effect) -> &'static str {
         Effect::Connect { .. } => "dial",
         Effect::Disconnect(_) => "hang up",
         Effect::Start { .. } => "start a container",
+        Effect::ExtendLease { .. } => "extend a lease",
+        Effect::KeepLease(_) => "write a lease",
+        Effect::ForgetLeases(_) => "forget leases",
         Effect::Stop(_) => "stop a container",
         Effect::Remove(_) => "remove a container",
         Effect::Fetch { .. } => "fetch an image",

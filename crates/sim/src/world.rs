@@ -122,6 +122,10 @@ pub(crate) enum Happening {
         code: i32,
     },
     Wake,
+    /// The disk is done with a grant of a lease.
+    LeaseSynced(Box<model::LeaseGrant>),
+    /// A container may run until now, unless that was moved on.
+    Deadline(ContainerId),
     /// The rogue does something.
     Mischief,
     // The rest is not for a peer.
@@ -504,6 +508,7 @@ impl Cluster {
             Happening::Failed { container, pid, code } => {
                 return self.failed(host, container, pid, code);
             }
+            Happening::Deadline(container) => return self.deadline(host, container),
             Happening::Back => return self.back(host),
             Happening::Resume => return self.resume(host),
             Happening::Flips(which) => return self.flips(which),
@@ -531,6 +536,7 @@ impl Cluster {
         match entry.what {
             Happening::Ended { .. }
             | Happening::Failed { .. }
+            | Happening::Deadline(_)
             | Happening::Back
             | Happening::Resume
             | Happening::Flips(_) => false,
@@ -581,7 +587,9 @@ impl Cluster {
                 }
             }
             Happening::Mischief => self.mischief(host),
+            Happening::LeaseSynced(grant) => self.lease_synced(host, *grant),
             Happening::Ended { .. }
+            | Happening::Deadline(_)
             | Happening::Failed { .. }
             | Happening::Back
             | Happening::Resume
@@ -652,7 +660,10 @@ impl Cluster {
                     answers.push_back(Input::Disconnected(peer));
                 }
             }
-            Effect::Start { container, claim } => self.start_container(host, container, *claim),
+            Effect::Start { container, claim, until } => self.start_container(host, container, *claim, until),
+            Effect::ExtendLease { container, until } => self.hold_to(host, container, until),
+            Effect::KeepLease(grant) => self.keep_lease(host, grant),
+            Effect::ForgetLeases(replicas) => self.forget_leases(host, &replicas),
             Effect::Stop(container) => self.stop_container(host, container),
             Effect::Remove(container) => self.remove_container(host, container),
             Effect::Fetch { digest, .. } => {

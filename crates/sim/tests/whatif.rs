@@ -29,7 +29,12 @@ fn deployment(of: &str, count: u32, cpu_m: u64) -> Deployment {
         name: name(of),
         incarnation: EventId::from_bytes([0; 32]),
         image: spec.image,
-        replicas: model::ReplicasGroup { count, class: Class::Available, mode: model::Mode::Replicated },
+        replicas: model::ReplicasGroup {
+            count,
+            class: Class::Available,
+            mode: model::Mode::Replicated,
+            voters: vec![],
+        },
         resources: model::ResourcesGroup { cpu_m, ..spec.resources },
         env: spec.env,
         ports: model::PortsGroup::default(),

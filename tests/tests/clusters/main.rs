@@ -5,6 +5,7 @@ mod capacity;
 mod containers;
 mod crashes;
 mod disk;
+mod exclusive;
 mod input;
 mod jobs;
 mod joining;

@@ -656,6 +656,12 @@ impl Documents {
         self.namespace(namespace)?.view(name)
     }
 
+    /// Whether a deployment of this creation was deleted: it never runs again. `false` where nothing is known
+    /// of it.
+    pub fn has_ended(&self, namespace: &Name, name: &Name, incarnation: EventId) -> bool {
+        self.namespace(namespace).is_some_and(|it| it.has_ended(name, incarnation))
+    }
+
     /// The groups of an incarnation as they stood once `at` had happened, and nothing that is not
     /// in its past. None if any of it is not here, or the incarnation did not live then.
     pub fn groups_at(

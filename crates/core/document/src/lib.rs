@@ -34,6 +34,7 @@ pub mod fuzz;
 mod history;
 mod log;
 mod namespace;
+mod promise;
 mod roster;
 mod schedule;
 mod shared;

@@ -20,6 +20,7 @@ use model::{ClusterId, Deployment, DocId, EventId, Group, GroupError, Name, Sabo
 use crate::bits::Bits;
 use crate::event::{Author, Change, Create, DELETED_KEY, Delete, Edit, Groups, Set};
 use crate::log::{Log, Put, Value};
+use crate::promise;
 use crate::verdict::VoidReason;
 
 /// What a conflict is about.
@@ -358,7 +359,9 @@ impl Namespace {
                 conflicts.push(conflict(Scope::Group(group.clone()), sides, event));
             }
         }
-        let deployment = Deployment::from_groups(&self.name, name, run.id, &groups).map_err(Arc::new);
+        let deployment = Deployment::from_groups(&self.name, name, run.id, &groups)
+            .and_then(|deployment| promise::kept(deployment, self.promise_of(name, run)))
+            .map_err(Arc::new);
         Some(View {
             namespace: self.name.clone(),
             name: name.clone(),
@@ -368,6 +371,17 @@ impl Namespace {
             conflicts,
             deployment,
         })
+    }
+
+    /// The group `replicas` of an incarnation as it was created.
+    fn promise_of(&self, name: &Name, incarnation: &Incarnation) -> Option<&str> {
+        let key = key(name, incarnation.id, Group::Replicas.as_str());
+        Some(self.log.before_and_after(&key, incarnation.created)?.1.as_str())
+    }
+
+    /// Whether an incarnation was deleted: it never lives again.
+    pub(crate) fn has_ended(&self, name: &Name, incarnation: EventId) -> bool {
+        self.incarnations_of(name).iter().any(|it| it.id == incarnation && !it.deletes.is_empty())
     }
 
     /// The groups of an incarnation as they stood in `past`; none if it did not live there.

@@ -14,8 +14,8 @@ use crate::limits::{
     PIDS_MIN, PORTS_MAX, REPLICAS_MAX,
 };
 use crate::{
-    Capacity, DependsGroup, Digest, EventId, Extras, JobGroup, LabelKey, Limits, Name, PlacementGroup,
-    Revision, UpdateGroup,
+    Capacity, DependsGroup, Digest, EventId, Extras, JobGroup, LabelKey, Limits, Name, NodeId,
+    PlacementGroup, Revision, UpdateGroup,
 };
 
 /// The groups of this release, in the order in which they are written.
@@ -178,6 +178,10 @@ pub struct ReplicasGroup {
     /// How its number is found.
     #[serde(default, skip_serializing_if = "Mode::is_replicated")]
     pub mode: Mode,
+    /// With [`Class::Exclusive`]: who decides which node runs a replica; one, or 3 to
+    /// [`VOTERS_MAX`](crate::limits::VOTERS_MAX), sorted. As they were said at the creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<NodeId>,
 }
 
 /// What is set aside for one replica, and the most that it may use.
@@ -489,6 +493,7 @@ impl Deployment {
         self.update.validate()?;
         self.depends.validate(&self.name)?;
         self.validate_job()?;
+        self.validate_promise()?;
         for labels in [&self.meta.labels, &self.placement.labels] {
             if labels.len() > LABELS_MAX {
                 return Err(invalid("labels", format!("{} labels, the limit is {LABELS_MAX}", labels.len())));
@@ -551,7 +556,12 @@ mod tests {
                 workdir: None,
                 user: None,
             },
-            replicas: ReplicasGroup { count: 3, class: Class::Available, mode: Mode::Replicated },
+            replicas: ReplicasGroup {
+                count: 3,
+                class: Class::Available,
+                mode: Mode::Replicated,
+                voters: vec![],
+            },
             resources: ResourcesGroup::default(),
             env: EnvGroup::default(),
             ports: PortsGroup::default(),

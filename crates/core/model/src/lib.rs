@@ -12,6 +12,7 @@
 mod capacity;
 pub mod depends;
 mod deployment;
+mod exclusive;
 mod extras;
 mod ids;
 mod job;
@@ -29,6 +30,7 @@ pub use deployment::{
     Class, Deployment, EnvGroup, Group, GroupError, ImageGroup, MetaGroup, Mode, Port, PortsGroup, Protocol,
     ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
 };
+pub use exclusive::{LeaseGrant, majority};
 pub use extras::{Extras, ExtrasError};
 pub use ids::{
     ClusterId, ContainerId, Digest, EventId, IdError, NodeId, ReplicaId, Revision, TokenId, UserId,

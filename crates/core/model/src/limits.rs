@@ -64,6 +64,24 @@ pub const EVENT_EDITS_MAX: usize = 64;
 /// Replicas of one deployment. The plan's cost grows with it; thousands of nodes would be needed.
 pub const REPLICAS_MAX: u32 = 10_000;
 
+/// Voters of one deployment: of five two may be lost. More are asked for each start, and lose no more than that.
+pub const VOTERS_MAX: usize = 5;
+
+/// Replicas of one deployment of which at most one copy may run: each is asked for, again and again, of each voter.
+pub const EXCLUSIVE_REPLICAS_MAX: u32 = 100;
+
+/// Leases that one voter keeps: some megabytes, written whole at each grant.
+pub const LEASES_PER_VOTER_MAX: usize = 10_000;
+
+/// The highest number of a lease, as [`CLAIM_NUMBER_MAX`] is of a claim.
+pub const LEASE_NUMBER_MAX: u64 = 1 << 48;
+
+/// Milliseconds of a lease's term below which a busy machine loses what it runs.
+pub const LEASE_TERM_MS_MIN: u32 = 1_000;
+
+/// Milliseconds of a lease's term above which nobody waits for its end.
+pub const LEASE_TERM_MS_MAX: u32 = 3_600_000;
+
 /// Deployments in one namespace: the size that automerge stays fast at (docs/decisions/0002).
 pub const DEPLOYMENTS_PER_NAMESPACE_MAX: usize = 500;
 

@@ -182,6 +182,15 @@ faults! {
     PressureIgnored = "pressure-ignored" in "room",
     /// A node that was short of something once takes nothing new any more.
     PressureForGood = "pressure-for-good" in "room",
+
+    /// A voter that starts knows of no lease that it has granted.
+    GrantsForgotten = "grants-forgotten" in "leases",
+    /// A voter grants a lease whoever holds one.
+    GrantsToAll = "grants-to-all" in "leases",
+    /// A holder counts the term from when it was granted, and not from when it asked.
+    TermFromAnswer = "term-from-answer" in "leases",
+    /// A program runs on when its lease has ended.
+    LeaseOutlived = "lease-outlived" in "leases",
 }
 
 /// The faults of one node. None unless the build has the feature `sabotage`, but for

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Capacity, ContainerId, Deployment, Digest, EventId, ImageRecord, Limits, NodeId, Port, ReplicaId,
-    RestartPolicy, Revision, Time, UserId,
+    Capacity, ContainerId, Deployment, Digest, EventId, ImageRecord, LeaseGrant, Limits, NodeId, Port,
+    ReplicaId, RestartPolicy, Revision, Time, UserId,
 };
 use serde::{Deserialize, Serialize};
 use wire::Message;
@@ -108,6 +108,17 @@ pub enum Input {
     Images(Vec<ImageRecord>),
     /// What the machine is short of.
     Pressure(Pressure),
+    /// A grant of a lease is on disk; or it may not be, where `kept` is `false`.
+    LeaseKept {
+        /// Of which replica.
+        replica: ReplicaId,
+        /// Which number.
+        number: u64,
+        /// To whom.
+        holder: NodeId,
+        /// Whether it is.
+        kept: bool,
+    },
     /// The time of the last `WakeAt` has come.
     Woken,
 }
@@ -171,7 +182,21 @@ pub enum Effect {
         container: ContainerId,
         /// All that is to be known of it; kept beside it and given back after a restart.
         claim: Box<Claim>,
+        /// Where it may only run until then: it is killed at that time, whatever becomes of the peer, and not
+        /// started after it.
+        until: Option<Time>,
     },
+    /// A container that was started with an end may run until this later one.
+    ExtendLease {
+        /// Which.
+        container: ContainerId,
+        /// By the clock of this node.
+        until: Time,
+    },
+    /// Write a grant in the place of what was granted for its replica before, and sync; answer with `LeaseKept`.
+    KeepLease(LeaseGrant),
+    /// Forget what was granted for these, whenever it suits.
+    ForgetLeases(Vec<ReplicaId>),
     /// Ask a container to end, and end it after the grace; answer with `Exited`.
     Stop(ContainerId),
     /// Remove what is left of a container; answer with `Removed`.
@@ -262,6 +287,9 @@ pub struct Claim {
     /// Of a job: how often a run of it failed, here.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_runs: u32,
+    /// Of an exclusive replica: the number of the lease that it was started under last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -298,6 +326,9 @@ pub struct RunSpec {
     /// Of a job: how often a run that failed is done again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// Of an exclusive replica: who grants its leases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voters: Vec<NodeId>,
 }
 
 impl RunSpec {
@@ -316,6 +347,7 @@ impl RunSpec {
             ports: deployment.ports.ports.clone(),
             restart: deployment.restart.policy,
             retries: deployment.job.map(|job| job.retries),
+            voters: deployment.replicas.voters.clone(),
         }
     }
 }

@@ -18,6 +18,7 @@
 //! - `priority`: what makes room for what is more important.
 //! - `reconcile`: the plan's share, and one next step for each container of this node.
 //! - `rollout`: whether a new template comes up.
+//! - `leases`: at most one copy of an exclusive replica.
 //! - `containers`: the life of one container as the core sees it.
 //!
 //! Invariants:
@@ -41,6 +42,7 @@ mod finished;
 mod gossip;
 mod io;
 mod jobs;
+mod leases;
 mod links;
 mod pressure;
 mod priority;
@@ -59,6 +61,6 @@ pub use farewell::Removal;
 pub use io::{Claim, CommandId, Effect, Exit, Found, Input, Notice, Outcome, RunSpec, Seq};
 pub use pressure::{DiskSpace, Pressure};
 pub use rollout::RolledBack;
-pub use settings::{Boot, Config, Timings};
+pub use settings::{Boot, Config, FoundLeases, Timings};
 pub use signed::{Plainly, Reader, Signer, sign_record, signing_bytes};
 pub use state::{Desired, Knowledge, Node};

@@ -86,6 +86,7 @@ impl Node {
                 run,
                 restarts: 0,
                 failed_runs: 0,
+                fence: None,
             };
             let id = self.next_container();
             self.mine.insert(id, Mine { is_new: true, ..Mine::new(id, claim, self.now) });
@@ -299,6 +300,9 @@ impl Node {
         if let Some(why) = desired.and_then(|desired| is_left_over(mine, desired)) {
             return (Vec::new(), Some(why));
         }
+        if mine.is_exclusive() {
+            return (Vec::new(), self.judge_exclusive(mine, desired));
+        }
         let replica = &mine.claim.replica;
         let me = self.config.me;
         let rank_of = |node: NodeId, record: &ContainerRecord| {
@@ -453,11 +457,15 @@ impl Node {
             }
             return;
         }
+        if !self.may_be_started(id) {
+            return;
+        }
+        let until = self.lease_until(id);
         let Some(mine) = self.mine.get_mut(&id) else { return };
         mine.phase = Phase::Starting;
         mine.reason = None;
         self.changed = true;
-        self.out.push(Effect::Start { container: id, claim: Box::new(mine.claim.clone()) });
+        self.out.push(Effect::Start { container: id, claim: Box::new(mine.claim.clone()), until });
     }
 
     /// Sees to it that an image comes, and says how that goes.

@@ -306,7 +306,9 @@ impl Node {
     /// Whether this container is to end before its next revision is started.
     pub(crate) fn stops_first(&self, mine: &Mine, desired: &Desired) -> bool {
         // Most deployments let none be missing: their replicas need not be looked for in the plan.
-        let may = desired.deployment.update.unavailable > 0 || desired.deployment.job.is_some();
+        let may = desired.deployment.update.unavailable > 0
+            || desired.deployment.job.is_some()
+            || desired.deployment.is_exclusive();
         may && self.stops_first_by_plan(mine)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Capacity, ClusterId, ImageRecord, LabelKey, Name, NodeId, Sabotages, Terms};
+use model::{Capacity, ClusterId, ImageRecord, LabelKey, LeaseGrant, Name, NodeId, Sabotages, Terms};
 
 use crate::io::Found;
 use crate::signed::{Reader, Signer};
@@ -40,8 +40,11 @@ pub struct Config {
     pub sabotage: Sabotages,
 }
 
+/// The leases that this node had granted, or why that is not known any more: then it grants none.
+pub type FoundLeases = Result<Vec<LeaseGrant>, String>;
+
 /// What the shell found on disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Boot {
     /// The journal: stored bytes of events, oldest first.
     pub events: Vec<Vec<u8>>,
@@ -49,6 +52,14 @@ pub struct Boot {
     pub containers: Vec<Found>,
     /// Images held whole.
     pub images: Vec<ImageRecord>,
+    /// What it had granted as a voter.
+    pub leases: FoundLeases,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self { events: Vec::new(), containers: Vec::new(), images: Vec::new(), leases: Ok(Vec::new()) }
+    }
 }
 
 /// How long things take. The defaults are for a LAN of small boxes.
@@ -85,6 +96,9 @@ pub struct Timings {
     pub pass_on: Duration,
     /// How long a failed image transfer waits.
     pub refetch: Duration,
+    /// The term of a lease of an exclusive replica. Shorter takes over sooner from a node that is lost, and has a
+    /// busy machine lose what it runs. Each lease goes by the term that its holder asked with.
+    pub lease: Duration,
 }
 
 impl Default for Timings {
@@ -103,6 +117,7 @@ impl Default for Timings {
             replan: Duration::from_millis(1),
             pass_on: Duration::from_micros(500),
             refetch: Duration::from_secs(2),
+            lease: Duration::from_secs(10),
         }
     }
 }

@@ -17,6 +17,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::containers::Mine;
 use crate::drain::DrainDeadline;
 use crate::io::{CommandId, Effect, Input, Notice, Seq};
+use crate::leases::Leases;
 use crate::links::Link;
 use crate::pressure::Press;
 use crate::rollout::RolledBack;
@@ -162,6 +163,8 @@ pub struct Node {
     pub(crate) drain_deadline: Option<DrainDeadline>,
     /// What the machine is short of.
     pub(crate) press: Press,
+    /// As a voter and as a holder.
+    pub(crate) leases: Leases,
     /// Nodes that were down once, with [`Sabotage::NoResolutionAfterPartition`].
     pub(crate) parted: BTreeSet<NodeId>,
 }
@@ -286,6 +289,7 @@ impl Node {
             schedule: Schedule::Normal,
             drain_deadline: None,
             press: Press::default(),
+            leases: Leases::new(boot.leases, now, config.sabotage.has(Sabotage::GrantsForgotten)),
             parted: BTreeSet::new(),
             alive: BTreeSet::new(),
             words: BTreeSet::new(),
@@ -301,6 +305,7 @@ impl Node {
             wall_ms,
         };
         node.adopt(boot.containers);
+        node.adopt_leases();
         node.roster_changed();
         node.desired_changed();
         Ok(node)
@@ -334,7 +339,10 @@ impl Node {
                 self.on_datagram(from, &bytes);
                 self.on_membership();
             }
-            Input::Connected(peer) => self.on_connected(peer),
+            Input::Connected(peer) => {
+                self.on_connected(peer);
+                self.leases_on_connected(peer);
+            }
             Input::ConnectFailed(peer) => self.on_connect_failed(peer),
             Input::Disconnected(peer) => self.on_disconnected(peer),
             Input::FormerMember(node) => self.on_former_member(node),
@@ -349,6 +357,9 @@ impl Node {
             Input::ImageFailed { digest, reason } => self.on_image_failed(digest, reason),
             Input::Images(images) => self.on_images(images),
             Input::Pressure(pressure) => self.on_pressure(pressure),
+            Input::LeaseKept { replica, number, holder, kept } => {
+                self.on_lease_kept(&replica, number, holder, kept);
+            }
             Input::Woken => {}
         }
         let nothing_came_of_it = before == (self.stirred, self.dirty, self.changed)
@@ -378,6 +389,7 @@ impl Node {
         self.tick_sync();
         self.tick_pressure();
         self.tick_containers();
+        self.tick_leases();
     }
 
     /// Plans and reconciles until nothing changes any more, then says what has changed.
@@ -413,6 +425,7 @@ impl Node {
         consider(self.next_container_wake());
         consider(self.press.next_wake());
         consider(self.next_publish_wake());
+        consider(self.next_lease_wake());
         let plan = self.next_plan().filter(|at| *at > self.now);
         consider(plan.map(|at| (at, "plan for what has changed")));
         self.wakes_at = next;

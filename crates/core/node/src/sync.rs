@@ -340,6 +340,9 @@ impl Node {
                 }
                 self.answer_clients();
             }
+            Message::LeaseAsk(ask) => self.on_lease_ask(from, &ask),
+            Message::LeaseAnswer(answer) => self.on_lease_answer(from, &answer),
+            Message::LeaseEnd(end) => self.on_lease_end(from, &end),
             Message::Records { records } => self.on_records(from, records),
             Message::RecordDigest { versions, reply } => self.on_record_digest(from, &versions, reply),
             Message::Liveness { bytes, reply } => {

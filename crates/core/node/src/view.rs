@@ -137,7 +137,10 @@ impl Node {
     pub fn gives_way(&self, container: ContainerId) -> bool {
         self.is_drain_overdue()
             || self.mine.get(&container).is_some_and(|mine| {
-                mine.yields_to.is_some() || mine.stopped_first || self.ends_with_its_job(mine)
+                mine.yields_to.is_some()
+                    || mine.stopped_first
+                    || mine.is_exclusive()
+                    || self.ends_with_its_job(mine)
             })
     }
 

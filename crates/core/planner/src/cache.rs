@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{
-    Capacity, ContainerId, ContainerRecord, ContainerState, Declined, DependsGroup, Digest, EventId, JobEnds,
-    JobGroup, LabelKey, Mode, Name, NodeId, PlacementGroup, Port, RecordVersion, ReplicaId, RestartPolicy,
-    Revision, Unmet, UpdateGroup, label_of,
+    Capacity, Class, ContainerId, ContainerRecord, ContainerState, Declined, DependsGroup, Deployment,
+    Digest, EventId, JobEnds, JobGroup, LabelKey, Mode, Name, NodeId, PlacementGroup, Port, RecordVersion,
+    ReplicaId, RestartPolicy, Revision, Unmet, UpdateGroup, label_of, majority,
 };
 
 use crate::{NodeView, Waits, Wanted, holds_capacity};
@@ -79,6 +79,16 @@ pub(crate) struct Spec {
     pub(crate) job: Option<JobGroup>,
     /// What has ended for good, where it is a job.
     pub(crate) ends: Option<JobEnds>,
+    /// Who decides which node runs a replica, where at most one may; else none.
+    pub(crate) voters: Vec<NodeId>,
+}
+
+/// How an update goes. Where at most one copy may run, the old one is stopped first.
+fn update_of(it: &Deployment) -> UpdateGroup {
+    match it.replicas.class {
+        Class::Available => it.update,
+        Class::Exclusive => UpdateGroup { surge: 0, unavailable: it.update.unavailable.max(1), ..it.update },
+    }
 }
 
 impl Spec {
@@ -93,10 +103,11 @@ impl Spec {
             ports: it.ports.ports.clone(),
             placement: it.placement.clone(),
             restart: it.restart.policy,
-            update: it.update,
+            update: update_of(it),
             depends: it.depends.clone(),
             job: it.job,
             ends: wanted.ends.cloned(),
+            voters: it.replicas.voters.clone(),
         }
     }
 
@@ -109,10 +120,24 @@ impl Spec {
             && self.ports == it.ports.ports
             && self.placement == it.placement
             && self.restart == it.restart.policy
-            && self.update == it.update
+            && self.update == update_of(it)
             && self.depends == it.depends
             && self.job == it.job
             && self.ends.as_ref() == wanted.ends
+            && self.voters == it.replicas.voters
+    }
+
+    /// Why not everybody may run it, by its voters: one that is alone runs it itself, and of several a majority
+    /// must be in reach. `alive`: whether a node is.
+    pub(crate) fn unmet_by_voters(&self, on: NodeId, alive: impl Fn(NodeId) -> bool) -> Option<ByVoters> {
+        match self.voters.as_slice() {
+            [] => None,
+            [home] => (*home != on).then_some(ByVoters::Home(*home)),
+            voters => {
+                let reached = voters.iter().filter(|voter| alive(**voter)).count();
+                (reached < majority(voters.len())).then_some(ByVoters::Reach(reached, voters.len()))
+            }
+        }
     }
 
     /// The first condition that the node does not meet.
@@ -124,6 +149,15 @@ impl Spec {
     pub(crate) fn may_stay(&self, node: &Node) -> bool {
         !node.drains && self.placement.is_met_by(&node.labels, &node.name)
     }
+}
+
+/// Why a node may not run a replica by its voters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ByVoters {
+    /// This one alone runs it.
+    Home(NodeId),
+    /// So many are in reach, of so many.
+    Reach(usize, usize),
 }
 
 /// What of a container decides a plan.

@@ -17,7 +17,8 @@
 //! - what a deployment depends on holds up its starts, and stops nothing.
 //!
 //! Absent on purpose: time (waiting, grace and back-off belong to `node`), stopping (a container that
-//! the plan does not name may go, by the rule of [`rank`]), leases of `exclusive` deployments, and
+//! the plan does not name may go, by the rule of [`rank`]), leases of `exclusive` deployments (a plan asks for
+//! the reach of their voters, `node` for the leases), and
 //! deployments whose merged groups do not validate (the caller keeps what runs of them).
 //!
 //! [`plan`] plans from nothing; a [`Planner`] remembers and does only what a change asks for. Both

@@ -130,6 +130,18 @@ pub enum Refusal {
         /// Its words.
         reason: String,
     },
+    /// It has one voter, and runs there alone.
+    Home {
+        /// The voter's name.
+        node: String,
+    },
+    /// Fewer than a majority of its voters are in reach.
+    Voters {
+        /// How many are.
+        reached: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// The node lacks a label, or has another value.
     Label {
         /// The label.
@@ -217,6 +229,10 @@ impl fmt::Display for Refusal {
             Self::Drains => f.write_str("drains: what it runs is to move elsewhere"),
             Self::Cordoned => f.write_str("cordoned: takes no new work"),
             Self::Pressure { reason } => write!(f, "pressure: takes no new work for now; {reason}"),
+            Self::Home { node } => write!(f, "voters: runs on {node} alone, its only voter"),
+            Self::Voters { reached, of } => {
+                write!(f, "voters: {reached} of {of} in reach, {} needed", model::majority(*of))
+            }
             Self::Label { key, want, has: Some(has) } => write!(f, "label: {key}={has}, {key}={want} asked"),
             Self::Label { key, want, has: None } => write!(f, "label: no {key}, {key}={want} asked"),
             Self::Requirement { requirement, has: Some(has) } => {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::limits::CONTAINERS_PER_NODE_MAX;
 use model::{
-    Affinity, Capacity, ContainerId, LabelKey, NodeId, Port, Protocol, Requirement, Unmet, label_of,
+    Affinity, Capacity, ContainerId, LabelKey, Name, NodeId, Port, Protocol, Requirement, Unmet, label_of,
 };
 
-use crate::cache::{Awaited, Key, Node, Slot, Slots, Spec};
+use crate::cache::{Awaited, ByVoters, Key, Node, Slot, Slots, Spec};
 use crate::place::node_hash;
 use crate::{RULES, Refusal, holds_capacity, is_claim};
 
@@ -45,6 +45,8 @@ pub(crate) enum Why<'a> {
     Drains,
     Cordoned,
     Pressure(&'a str),
+    Home(Option<&'a Name>, NodeId),
+    Voters(usize, usize),
     Label(&'a LabelKey, &'a String, Option<&'a str>),
     Requirement(&'a Requirement, Option<&'a str>),
     Declined(&'a str),
@@ -67,6 +69,8 @@ impl From<Why<'_>> for Refusal {
             Why::Drains => Self::Drains,
             Why::Cordoned => Self::Cordoned,
             Why::Pressure(reason) => Self::Pressure { reason: reason.to_owned() },
+            Why::Home(name, id) => Self::Home { node: name.map_or_else(|| id.short(), Name::to_string) },
+            Why::Voters(reached, of) => Self::Voters { reached, of },
             Why::Label(key, want, has) => {
                 Self::Label { key: key.clone(), want: want.clone(), has: has.map(str::to_owned) }
             }
@@ -270,6 +274,9 @@ impl<'a> Room<'a> {
         if let Some(reason) = &node.pressure {
             return Err(Why::Pressure(reason));
         }
+        if let Some(why) = self.unmet_by_voters(index, spec) {
+            return Err(why);
+        }
         let value = |key: &LabelKey| label_of(&node.labels, &node.name, key);
         match spec.unmet(node) {
             Some(Unmet::Label(key, want)) => return Err(Why::Label(key, want, value(key))),
@@ -285,6 +292,15 @@ impl<'a> Room<'a> {
             return Err(why);
         }
         Ok(())
+    }
+
+    fn unmet_by_voters(&self, index: usize, spec: &Spec) -> Option<Why<'_>> {
+        let node_of = |id: NodeId| self.index_of(id).map(|at| self.places[at].node);
+        let why = spec.unmet_by_voters(self.places[index].id, |id| node_of(id).is_some_and(|it| it.alive))?;
+        Some(match why {
+            ByVoters::Home(home) => Why::Home(node_of(home).map(|it| &it.name), home),
+            ByVoters::Reach(reached, of) => Why::Voters(reached, of),
+        })
     }
 
     /// Whether it misses company there, or minds what there is, or is minded by it.

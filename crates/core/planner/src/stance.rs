@@ -135,6 +135,7 @@ pub(crate) fn stances(spec: &Spec, slot: &SlotState, nodes: &BTreeMap<NodeId, No
 /// completed also updates.
 fn take_turns(spec: &Spec, waits: Option<&Waits>, all: &[(u32, Option<NodeId>, Held)]) -> Vec<(u32, Stance)> {
     let update = &spec.update;
+    let is_exclusive = !spec.voters.is_empty();
     let waits_to_start = waits.is_some_and(Waits::holds_starts);
     let paused = update.paused || waits.is_some_and(Waits::holds_updates);
     let blue_green = update.strategy == Strategy::BlueGreen;
@@ -179,6 +180,10 @@ fn take_turns(spec: &Spec, waits: Option<&Waits>, all: &[(u32, Option<NodeId>, H
                 }
                 (None, Some(old)) if has_turn && less > 0 => {
                     less -= 1;
+                    Stance::Settled(Placement::StopFirst { node: old.node, container: old.container })
+                }
+                // None may run beside it. Others that are missing do not hold it up: they may have no room at all.
+                (None, Some(old)) if has_turn && is_exclusive => {
                     Stance::Settled(Placement::StopFirst { node: old.node, container: old.container })
                 }
                 (None, Some(old)) => {

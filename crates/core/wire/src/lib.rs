@@ -20,4 +20,4 @@ pub use codec::{
     DecodeError, EncodeError, FRAME_BYTES_MAX, PROTOCOL_VERSION, RECORD_BYTES_MAX, decode, decode_record,
     encode, encode_record,
 };
-pub use v1::{Message, Position};
+pub use v1::{LeaseAnswer, LeaseAsk, LeaseEnd, Message, Position, Round, Verdict};

@@ -10,22 +10,33 @@ use model::{
 };
 use proptest::prelude::*;
 use wire::{
-    DecodeError, FRAME_BYTES_MAX, Message, Position, RECORD_BYTES_MAX, decode, decode_record, encode,
-    encode_record,
+    DecodeError, FRAME_BYTES_MAX, LeaseAnswer, LeaseAsk, LeaseEnd, Message, Position, RECORD_BYTES_MAX,
+    Round, Verdict, decode, decode_record, encode, encode_record,
 };
 
 fn extras() -> Extras {
     Extras::new(BTreeMap::from([("gpu".parse().unwrap(), 1)])).unwrap()
 }
 
-fn record() -> NodeRecord {
-    let name: Name = "edge-1".parse().unwrap();
-    let replica = ReplicaId {
+fn replica() -> ReplicaId {
+    ReplicaId {
         namespace: Name::default_namespace(),
         deployment: "web".parse().unwrap(),
         incarnation: EventId::from_bytes([3; 32]),
         ordinal: 2,
-    };
+    }
+}
+
+const ROUND: Round = Round { generation: 4, count: 300 };
+
+fn lease_answer(verdict: Verdict) -> Message {
+    let container = ContainerId::from_bytes([9; 8]);
+    Message::LeaseAnswer(LeaseAnswer { replica: replica(), container, number: 7, round: ROUND, verdict })
+}
+
+fn record() -> NodeRecord {
+    let name: Name = "edge-1".parse().unwrap();
+    let replica = replica();
     NodeRecord {
         node: NodeId::from_bytes([1; 32]),
         version: RecordVersion { generation: 4, count: 77 },
@@ -108,6 +119,32 @@ fn samples() -> Vec<(&'static str, Message)> {
             },
         ),
         ("liveness", Message::Liveness { bytes: vec![1, 2, 3], reply: true }),
+        (
+            "lease-ask",
+            Message::LeaseAsk(LeaseAsk {
+                replica: replica(),
+                container: ContainerId::from_bytes([9; 8]),
+                number: 7,
+                term_ms: 10_000,
+                round: ROUND,
+            }),
+        ),
+        ("lease-granted", lease_answer(Verdict::Granted)),
+        ("lease-refused", lease_answer(Verdict::Refused { highest: 6, held: None })),
+        ("lease-held", {
+            let held = Some((NodeId::from_bytes([2; 32]), 9_000));
+            lease_answer(Verdict::Refused { highest: 7, held })
+        }),
+        ("lease-unknown", lease_answer(Verdict::Unknown)),
+        ("lease-unable", lease_answer(Verdict::Unable)),
+        (
+            "lease-end",
+            Message::LeaseEnd(LeaseEnd {
+                replica: replica(),
+                container: ContainerId::from_bytes([9; 8]),
+                number: 7,
+            }),
+        ),
     ]
 }
 

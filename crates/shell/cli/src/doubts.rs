@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use api::shapes::{DeploymentRow, NodeRow, NodeState};
 use api::{Client, routes};
 use model::{
-    Condition, DependsGroup, Group, HOST, Name, PlacementGroup, ResourcesGroup, RestartGroup, RestartPolicy,
+    Condition, DependsGroup, Group, HOST, Name, PlacementGroup, ReplicasGroup, ResourcesGroup, RestartGroup,
+    RestartPolicy,
 };
 use serde::de::DeserializeOwned;
 
 use crate::change::{NEAR_LETTERS, Prepared, Step};
 use crate::error::CliError;
 use crate::near::nearest;
+use crate::voters;
 
 /// The known word that was perhaps meant.
 fn perhaps<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
@@ -107,7 +109,10 @@ fn of_step(step: &Step, nodes: &[&NodeRow], names: &BTreeSet<&str>) -> Vec<Strin
 pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec<String>, CliError> {
     let asks = |step: &Step| {
         let resources = || changed::<ResourcesGroup>(step, Group::Resources);
-        placement(step).is_some() || resources().is_some_and(|it| !it.extras.is_empty())
+        let replicas = || changed::<ReplicasGroup>(step, Group::Replicas);
+        placement(step).is_some()
+            || resources().is_some_and(|it| !it.extras.is_empty())
+            || replicas().is_some_and(|it| !it.voters.is_empty())
     };
     // Most changes ask nothing of nodes.
     let rows: Vec<NodeRow> = if prepared.iter().flat_map(|one| &one.steps).any(asks) {
@@ -125,6 +130,9 @@ pub(crate) async fn doubts(client: &Client, prepared: &[Prepared]) -> Result<Vec
         lines.extend(one.steps.iter().flat_map(|step| of_step(step, &nodes, &names)));
         lines.extend(one.steps.iter().flat_map(|step| of_dependencies(one, step, &names)));
         lines.extend(one.steps.iter().flat_map(|step| extras(step, &nodes)));
+        lines.extend(one.steps.iter().filter(|step| step.before.is_empty()).filter_map(|step| {
+            voters::costs(&step.target, &changed::<ReplicasGroup>(step, Group::Replicas)?, &nodes)
+        }));
     }
     Ok(lines)
 }

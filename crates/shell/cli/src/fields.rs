@@ -79,6 +79,10 @@ fn known_fields(group: &str, json: &str) -> Option<Vec<(String, String)>> {
                 Class::Exclusive => "exclusive",
             };
             put("class", class.to_owned());
+            if !replicas.voters.is_empty() {
+                let voters: Vec<String> = replicas.voters.iter().map(model::NodeId::short).collect();
+                put("voters", voters.join(", "));
+            }
         }
         Group::Resources => {
             let resources: ResourcesGroup = read(json)?;

@@ -26,6 +26,7 @@ mod one_group;
 pub mod out;
 mod sabotage;
 pub mod shapes;
+mod voters;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

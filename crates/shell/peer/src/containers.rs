@@ -26,8 +26,12 @@ const STARTS_AT_ONCE_MAX: usize = 8;
 /// How a removal that failed is tried again: something of the machine is in the way.
 const REMOVE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// The number of the lease that an exclusive container was started under.
+const FENCE_VARIABLE: &str = "SKERRY_FENCE";
+
 enum Op {
-    Start(Box<Claim>),
+    /// Until then and no longer, in nanoseconds of `runtime::boot_now_ns`.
+    Start(Box<Claim>, Option<u64>),
     Stop,
     Remove,
 }
@@ -107,8 +111,18 @@ impl Keeper {
         self.task(container, true);
     }
 
-    pub(crate) fn start(&self, container: ContainerId, claim: Box<Claim>) {
-        self.tell(container, Op::Start(claim));
+    pub(crate) fn start(&self, container: ContainerId, claim: Box<Claim>, until_boot_ns: Option<u64>) {
+        self.tell(container, Op::Start(claim, until_boot_ns));
+    }
+
+    /// Beside its task, which may be busy with its start or its end. One that is lost is followed by another.
+    pub(crate) fn extend(&self, container: ContainerId, until_boot_ns: u64) {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = inner.runtime.extend(&container.to_string(), until_boot_ns) {
+                tracing::debug!(%container, error = chain(&error), "its end was not moved on");
+            }
+        });
     }
 
     pub(crate) fn stop(&self, container: ContainerId) {
@@ -168,8 +182,8 @@ impl Inner {
                     self.mind.input(Input::Exited { container, exit }).await;
                 }
                 op = ops.recv() => match op {
-                    Some(Op::Start(claim)) => {
-                        if self.start(container, claim).await {
+                    Some(Op::Start(claim, until)) => {
+                        if self.start(container, claim, until).await {
                             watch = Some(self.watch(container));
                         }
                     }
@@ -196,10 +210,11 @@ impl Inner {
         })
     }
 
-    async fn start(self: &Arc<Self>, container: ContainerId, claim: Box<Claim>) -> bool {
+    async fn start(self: &Arc<Self>, container: ContainerId, claim: Box<Claim>, until: Option<u64>) -> bool {
         let Ok(_permit) = self.starts.acquire().await else { return false };
         let inner = Arc::clone(self);
-        let started = tokio::task::spawn_blocking(move || inner.start_blocking(container, &claim)).await;
+        let started =
+            tokio::task::spawn_blocking(move || inner.start_blocking(container, &claim, until)).await;
         let (here_only, reason) = match started {
             Ok(Ok(pid)) => {
                 self.mind.input(Input::Started { container, pid }).await;
@@ -213,11 +228,17 @@ impl Inner {
     }
 
     /// The process, or whether another node might do better and why it failed.
-    fn start_blocking(&self, container: ContainerId, claim: &Claim) -> Result<u32, (bool, String)> {
+    fn start_blocking(
+        &self,
+        container: ContainerId,
+        claim: &Claim,
+        until: Option<u64>,
+    ) -> Result<u32, (bool, String)> {
         let prepared = self.images.prepare(&claim.run.image).map_err(|error| (true, chain(&error)))?;
-        let spec = self
+        let mut spec = self
             .spec(container, claim, prepared.lower, &prepared.config)
             .map_err(|reason| (false, reason))?;
+        spec.until_boot_ns = until;
         self.runtime.write_spec(&spec).map_err(|error| (true, chain(&error)))?;
         match self.runtime.start(&spec.id) {
             Ok(started) => {
@@ -279,6 +300,7 @@ impl Inner {
             ("SKERRY_REVISION".to_owned(), claim.revision_number.to_string()),
             ("SKERRY_CONTAINER".to_owned(), container.to_string()),
         ]);
+        env.extend(claim.fence.map(|fence| (FENCE_VARIABLE.to_owned(), fence.to_string())));
         env.extend(run.env.iter().map(|(key, value)| (key.clone(), value.clone())));
         let most = run.limits.over(&run.resources);
         let limits = Limits { cpu_m: most.cpu_m, memory_b: most.memory_b, pids: most.pids };
@@ -306,6 +328,8 @@ impl Inner {
             log: LogLimits { file_b_max: LOG_FILE_BYTES_MAX, files_max: LOG_FILES_MAX },
             cgroup_parent: self.cgroup_parent.clone(),
             read_only: false,
+            until_boot_ns: None,
+            fence: claim.fence,
         })
     }
 

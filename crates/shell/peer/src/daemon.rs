@@ -212,7 +212,7 @@ struct Opened {
 
 async fn serve(opened: Opened) -> Result<(), RunError> {
     let Opened { data, config, key, journal, records, images, runtime, generation, room } = opened;
-    let started = Instant::now();
+    let started = runtime::boot_now_ns();
     let (containers, strange) = scan(&runtime)?;
     #[cfg(feature = "sabotage")]
     let containers = if crate::sabotage::Sabotage::NoAdoption.is_on() { Vec::new() } else { containers };
@@ -256,6 +256,7 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             keeper.adopt(found.container);
         }
     }
+    let leases = crate::leases::read(&data.leases());
     let node = Node::new(
         NodeConfig {
             me: key.node_id(),
@@ -278,14 +279,23 @@ async fn serve(opened: Opened) -> Result<(), RunError> {
             #[cfg(feature = "sabotage")]
             sabotage: crate::sabotage::of_the_core(),
         },
-        Boot { events: records, containers, images: images.records() },
+        Boot { events: records, containers, images: images.records(), leases: leases.clone() },
         Time::ZERO,
         wall_ms(),
     )?;
     let journal = journal_thread(journal, mind.clone())?;
+    let leases = crate::leases::start(data.leases(), &leases, mind.clone())
+        .map_err(system("the thread that writes leases cannot be started"))?;
     let fetcher = Fetcher { endpoint: endpoint.clone(), images: Arc::clone(&images), mind: mind.clone() };
-    let hands =
-        Hands { endpoint: endpoint.clone(), journal, keeper, fetcher, notices: Arc::clone(&notices), roster };
+    let hands = Hands {
+        endpoint: endpoint.clone(),
+        journal,
+        leases,
+        keeper,
+        fetcher,
+        notices: Arc::clone(&notices),
+        roster,
+    };
     let thread = letterbox
         .run(node, hands, started, tokio::runtime::Handle::current())
         .map_err(system("the mind's thread cannot be started"))?;

@@ -21,6 +21,7 @@ mod daemon;
 mod images;
 mod jobs;
 mod joining;
+mod leases;
 mod logs;
 mod mind;
 mod notices;

@@ -15,6 +15,7 @@ use transport::{Endpoint, SendError};
 
 use crate::containers::Keeper;
 use crate::images::Fetcher;
+use crate::leases::Letter;
 use crate::notices::Notices;
 use crate::park::{self, Received};
 
@@ -132,6 +133,7 @@ pub(crate) type Batch = (Seq, Vec<Vec<u8>>);
 pub(crate) struct Hands {
     pub(crate) endpoint: Endpoint,
     pub(crate) journal: std::sync::mpsc::Sender<Batch>,
+    pub(crate) leases: std::sync::mpsc::Sender<Letter>,
     pub(crate) keeper: Keeper,
     pub(crate) fetcher: Fetcher,
     pub(crate) notices: Arc<Notices>,
@@ -152,7 +154,9 @@ pub(crate) fn door() -> (Mind, Letterbox) {
 struct Thread {
     node: Node,
     hands: Hands,
-    started: Instant,
+    /// Nanoseconds of `runtime::boot_now_ns`: the time of the core runs on while the machine sleeps, since others
+    /// count on it that a lease has ended.
+    started_boot_ns: u64,
     wake: Option<Time>,
     commands: u64,
     clients: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
@@ -160,18 +164,18 @@ struct Thread {
 }
 
 impl Letterbox {
-    /// Starts the thread. `started` is the moment that the node's time counts from.
+    /// Starts the thread. `started_boot_ns` is the moment that the node's time counts from.
     pub(crate) fn run(
         self,
         node: Node,
         hands: Hands,
-        started: Instant,
+        started_boot_ns: u64,
         runtime: tokio::runtime::Handle,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
         let thread = Thread {
             node,
             hands,
-            started,
+            started_boot_ns,
             wake: Some(Time::ZERO),
             commands: 0,
             clients: BTreeMap::new(),
@@ -188,7 +192,7 @@ impl Letterbox {
 impl Thread {
     fn turn(mut self, mut mailbox: mpsc::Receiver<Mail>) {
         loop {
-            let deadline = self.wake.map(|wake| self.started + wake.since(Time::ZERO));
+            let deadline = self.wake.map(|wake| Instant::now() + wake.since(self.now()));
             let mut mail = match park::receive(&mut mailbox, deadline) {
                 Received::Letter(mail) => mail,
                 Received::Deadline => Mail::Input(Input::Woken),
@@ -213,7 +217,11 @@ impl Thread {
     }
 
     fn now(&self) -> Time {
-        Time::ZERO + self.started.elapsed()
+        Time::from_nanos(runtime::boot_now_ns().saturating_sub(self.started_boot_ns))
+    }
+
+    fn boot_ns(&self, at: Time) -> u64 {
+        self.started_boot_ns.saturating_add(at.as_nanos())
     }
 
     fn read(&mut self, mail: Mail) {
@@ -254,7 +262,15 @@ impl Thread {
             Effect::Connect { node, addresses } => self.hands.endpoint.connect(node, addresses),
             Effect::Disconnect(node) => self.hands.endpoint.disconnect(node),
             Effect::Farewell { to, events } => self.farewell(to, events),
-            Effect::Start { container, claim } => self.hands.keeper.start(container, claim),
+            Effect::Start { container, claim, until } => {
+                self.hands.keeper.start(container, claim, until.map(|at| self.boot_ns(at)));
+            }
+            Effect::ExtendLease { container, until } => {
+                self.hands.keeper.extend(container, self.boot_ns(until));
+            }
+            // The thread lives as long as this one, as the journal's does.
+            Effect::KeepLease(grant) => drop(self.hands.leases.send(Letter::Keep(grant))),
+            Effect::ForgetLeases(replicas) => drop(self.hands.leases.send(Letter::Forget(replicas))),
             Effect::Stop(container) => self.hands.keeper.stop(container),
             Effect::Remove(container) => self.hands.keeper.remove(container),
             Effect::Fetch { digest, reference, from } => self.hands.fetcher.fetch(digest, reference, from),

@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         log: LogLimits::default(),
         cgroup_parent: format!("skerry-starts-{}", std::process::id()),
         read_only: false,
+        until_boot_ns: None,
+        fence: None,
     };
     for number in 0..n {
         spec.id = format!("{number:x}");

@@ -51,3 +51,8 @@ pub use runtime::{Runtime, Started};
 pub use spec::{ContainerSpec, Limits, LogLimits, PublishedPort, SPEC_VERSION, SpecProblem};
 pub use supervisor::{SUPERVISOR_ARG, supervisor_main};
 pub use users::UserNamespaces;
+
+/// Nanoseconds since this machine was switched on, those included in which it slept (`CLOCK_BOOTTIME`).
+pub fn boot_now_ns() -> u64 {
+    sys::boottime::now_ns()
+}

@@ -25,6 +25,8 @@ pub(crate) enum Request {
     Stop { grace_ms: u64 },
     /// To the program. Answered with `Ok`.
     Signal { signal: i32 },
+    /// It may run until then and no longer, where it was started with an end. Answered with `Ok` at once.
+    Extend { until_boot_ns: u64 },
     /// SIGKILL to all of it. Answered with `Ok` at once.
     Kill,
     /// Answered with `Exec` and the descriptors, then `ExecExit`.

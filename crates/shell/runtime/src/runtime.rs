@@ -422,6 +422,12 @@ impl Runtime {
         self.end(id, &Request::Stop { grace_ms }, grace.saturating_add(KILL_WAIT))
     }
 
+    /// Lets a container that was started with an end run until a later one, in nanoseconds of
+    /// [`crate::boot_now_ns`]. An earlier one, or one of a container without end, changes nothing.
+    pub fn extend(&self, id: &str, until_boot_ns: u64) -> Result<(), RuntimeError> {
+        self.order(id, &Request::Extend { until_boot_ns })
+    }
+
     /// Kills a container. Returns when nothing of it runs any more; also when it had ended before.
     pub fn kill(&self, id: &str) -> Result<ExitRecord, RuntimeError> {
         self.end(id, &Request::Kill, KILL_WAIT)

@@ -108,6 +108,13 @@ pub struct ContainerSpec {
     /// The container cannot write to its own root file system.
     #[serde(default)]
     pub read_only: bool,
+    /// It may run until then and no longer, in nanoseconds of [`crate::boot_now_ns`]: all of it is killed at that
+    /// time, whatever becomes of the peer, unless [`Runtime::extend`](crate::Runtime::extend) has moved it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_boot_ns: Option<u64>,
+    /// A number that the program finds in the file `/etc/skerry-fence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
 }
 
 /// Why a specification is not valid.
@@ -245,6 +252,8 @@ pub(crate) mod tests {
             log: LogLimits::default(),
             cgroup_parent: "skerry/a".into(),
             read_only: false,
+            until_boot_ns: None,
+            fence: None,
         }
     }
 

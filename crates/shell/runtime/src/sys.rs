@@ -11,6 +11,7 @@ use std::ptr;
 
 use libc::{c_int, c_long, pid_t};
 
+pub(crate) mod boottime;
 mod mount;
 
 pub(crate) use mount::{NewMount, clone_mount, map_ids, move_mount, open_tree};

@@ -120,6 +120,7 @@ const SOCKET: &str = "api.sock";
 const CONTAINERS: &str = "containers";
 const IMAGES: &str = "images";
 const RESERVE: &str = "reserve";
+const LEASES: &str = "leases.json";
 
 /// `format.json` of a folder that is `format`'s.
 pub(crate) fn format_text(format: &Format) -> String {
@@ -199,6 +200,11 @@ impl DataDir {
     /// The journal's folder.
     pub fn journal(&self) -> PathBuf {
         self.path(JOURNAL)
+    }
+
+    /// What the node has granted as a voter.
+    pub fn leases(&self) -> PathBuf {
+        self.path(LEASES)
     }
 
     /// A file that keeps room for a start on a full disk.

@@ -66,6 +66,8 @@ pub(crate) struct Check {
     said: Option<(usize, Time, Signature)>,
     /// What is known of jobs.
     pub(crate) work: work::Work,
+    /// The number under which each exclusive replica was started last.
+    pub(crate) fences: BTreeMap<ReplicaId, u64>,
     next_sample: Time,
     /// How often each check had something to look at: one that never had says nothing.
     pub(crate) looked: BTreeMap<&'static str, u64>,

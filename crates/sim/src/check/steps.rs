@@ -70,7 +70,7 @@ impl Cluster {
             Effect::Persist { records, .. } => self.may_be_written(host, records),
             Effect::Send { message, .. } if self.check.thorough => self.may_be_said(host, message),
             Effect::Farewell { events, .. } if self.check.thorough => self.may_be_told(host, events),
-            Effect::Start { container, claim } => self.may_start(host, *container, claim),
+            Effect::Start { container, claim, .. } => self.may_start(host, *container, claim),
             Effect::Send { .. }
             | Effect::Farewell { .. }
             | Effect::Datagram { .. }
@@ -81,6 +81,9 @@ impl Cluster {
             | Effect::Fetch { .. }
             | Effect::Reply { .. }
             | Effect::Notice(_)
+            | Effect::ExtendLease { .. }
+            | Effect::KeepLease(_)
+            | Effect::ForgetLeases(_)
             | Effect::Roster { .. }
             | Effect::WakeAt { .. } => {}
         }
@@ -125,6 +128,9 @@ impl Cluster {
             }
             Message::Hello { .. }
             | Message::Want { .. }
+            | Message::LeaseAsk(_)
+            | Message::LeaseAnswer(_)
+            | Message::LeaseEnd(_)
             | Message::RecordDigest { .. }
             | Message::Liveness { .. } => return,
         };
@@ -237,6 +243,8 @@ impl Cluster {
             match (container.pid, phase) {
                 (Some(_), Some(Phase::Running { .. })) | (None, Some(Phase::Done { .. })) => {}
                 (_, Some(Phase::Stopping | Phase::Removing)) if container.stop_asked => {}
+                // Without a lease it is not to run.
+                (None, Some(_)) if !container.claim.run.voters.is_empty() => {}
                 (None, Some(_)) => waits.push(*id),
                 (_, _) => lost.push(*id),
             }

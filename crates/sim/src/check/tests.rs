@@ -63,12 +63,13 @@ fn a_container_id_used_twice_and_a_start_of_what_is_deleted_are_seen() {
     let mut cluster = at_rest();
     let (id, claim) = one_of(&cluster, 0);
     let claim = Box::new(claim);
-    cluster.before_effect(1, &Effect::Start { container: id, claim: claim.clone() });
+    cluster.before_effect(1, &Effect::Start { container: id, claim: claim.clone(), until: None });
     saw(&cluster, "S2");
     let mut cluster = at_rest();
     cluster.delete(0, "web");
     cluster.run_for(Duration::from_secs(3));
-    cluster.before_effect(0, &Effect::Start { container: ContainerId::from_bytes([1; 8]), claim });
+    cluster
+        .before_effect(0, &Effect::Start { container: ContainerId::from_bytes([1; 8]), claim, until: None });
     saw(&cluster, "S5");
 }
 
@@ -120,7 +121,7 @@ fn a_start_of_what_ended_for_good_is_seen() {
     let entry = cluster.hosts[0].kernel.get_mut(&id).expect("it runs");
     entry.claim.run.restart = model::RestartPolicy::Never;
     cluster.crash_container(0, id, 0);
-    cluster.before_effect(0, &Effect::Start { container: id, claim: Box::new(claim) });
+    cluster.before_effect(0, &Effect::Start { container: id, claim: Box::new(claim), until: None });
     saw(&cluster, "L8");
 }
 

@@ -50,7 +50,7 @@ fn some(cluster: &Cluster) -> (usize, Container) {
 
 fn starts(cluster: &mut Cluster, host: usize, claim: Claim) {
     let container = ContainerId::from_bytes([1; 8]);
-    cluster.before_effect(host, &Effect::Start { container, claim: Box::new(claim) });
+    cluster.before_effect(host, &Effect::Start { container, claim: Box::new(claim), until: None });
 }
 
 #[test]
@@ -120,7 +120,8 @@ fn a_failed_run_that_is_tried_more_often_than_it_may_is_seen() {
     let mut cluster = with_job(at_a_time(1), web(1_000, 0));
     let (host, container) = some(&cluster);
     let id = *cluster.containers(host).next().expect("it was there a moment ago").0;
-    cluster.before_effect(host, &Effect::Start { container: id, claim: Box::new(container.claim) });
+    cluster
+        .before_effect(host, &Effect::Start { container: id, claim: Box::new(container.claim), until: None });
     saw(&cluster, "L8");
 }
 

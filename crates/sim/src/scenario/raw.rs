@@ -114,6 +114,9 @@ pub(super) struct Deploy {
     /// One on each node.
     #[serde(default)]
     pub(super) global: bool,
+    /// At most one copy of each replica, by the leases of these nodes.
+    #[serde(default)]
+    pub(super) voters: Vec<Text>,
     pub(super) priority: Option<Text>,
     /// Conditions as manifests have them.
     #[serde(default)]

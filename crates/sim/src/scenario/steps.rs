@@ -65,6 +65,7 @@ impl Reader<'_> {
                 count: *it.replicas.get_ref(),
                 class: Class::Available,
                 mode: Mode::Replicated,
+                voters: Vec::new(),
             };
             let (user, host, of) = (user(it.by.as_ref())?, self.node(&it.through)?, name(&it.name)?);
             acts.push(Act::Set(user, host, of, vec![("replicas", json(&group))]));
@@ -232,6 +233,10 @@ impl Reader<'_> {
         if let Some(job) = &raw.job {
             spec.job = Some(job_of(job)?);
             spec.restart.policy = RestartPolicy::Never;
+        }
+        for voter in &raw.voters {
+            self.node(voter)?;
+            spec.voters.push(voter.get_ref().to_owned());
         }
         if raw.global {
             spec.replicas.mode = Mode::Global;

@@ -539,6 +539,10 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         for (id, container) in cluster.containers(host) {
             let claim = &container.claim;
             let rank = (claim.number, cluster.id(host), *id);
+            let voters = &claim.run.voters;
+            if container.pid.is_some() && voters.len() > 1 && !have_a_majority(cluster, members, voters) {
+                return Err(format!("n{} runs {:?} under a lease that runs out", host + 1, claim.replica));
+            }
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
             let merged = node.documents().get(&key.0, &key.1);
             if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
@@ -627,4 +631,10 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
         Some((replica, host, _)) => Err(format!("n{} runs {replica:?}, which nobody wants", host + 1)),
         None => Ok(()),
     }
+}
+
+/// Whether these can grant a lease among them.
+pub(super) fn have_a_majority(cluster: &Cluster, members: &[usize], voters: &[NodeId]) -> bool {
+    let reached = members.iter().filter(|host| voters.contains(&cluster.id(**host))).count();
+    reached >= model::majority(voters.len())
 }

@@ -255,6 +255,7 @@ impl Story {
         }
         let story = story.with_what_is_rare(repeats);
         // How a job ended is a member's word, and on a disk of its own: neither is sound in these.
-        if story.rogue.is_some() || repeats { story } else { story.with_work() }
+        let story = if story.rogue.is_some() || repeats { story } else { story.with_work() };
+        story.with_leases()
     }
 }

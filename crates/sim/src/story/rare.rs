@@ -27,6 +27,9 @@ const OLD_DISKS: u32 = 60;
 /// Stories in a hundred that end in a line, of those that can.
 const LINES: u32 = 15;
 
+/// Stories in a hundred in which at most one copy may run of each replica of one deployment.
+const EXCLUSIVE: u32 = 12;
+
 /// Machines of such a line, at most: a longer one that was whole a moment ago takes half a minute until nobody
 /// is called down any more, and looks at rest before.
 const LINE_MAX: usize = 4;
@@ -47,6 +50,42 @@ impl Story {
             self.end_in_a_line(&mut dice);
         }
         self
+    }
+
+    /// The last that is drawn, from dice of its own.
+    pub(super) fn with_leases(mut self) -> Self {
+        let mut dice = Dice(ChaCha8Rng::from_seed(seed32(self.seed, 0x59, 0)));
+        if dice.chance(EXCLUSIVE) {
+            self.be_exclusive(&mut dice);
+        }
+        self
+    }
+
+    /// At most one copy of each replica of what is applied first, by the leases of one, three or five.
+    fn be_exclusive(&mut self, dice: &mut Dice) {
+        let Some(Step { action: Action::Apply(_, _, of, _), .. }) = self.steps.first() else { return };
+        let of = *of;
+        let is_of = |step: &Step| match &step.action {
+            Action::Apply(_, _, it, spec) => *it == of && spec.job.is_some(),
+            _ => false,
+        };
+        if self.steps.iter().any(is_of) {
+            return; // Only services can be exclusive.
+        }
+        let sizes: Vec<usize> = [1, 3, 3, 5].into_iter().filter(|size| *size <= self.nodes).collect();
+        let mut nodes: Vec<usize> = (0..self.nodes).collect();
+        for left in (1..nodes.len()).rev() {
+            nodes.swap(left, dice.below(left + 1));
+        }
+        nodes.truncate(dice.pick(&sizes));
+        let voters: Vec<String> = nodes.iter().map(|host| format!("n{}", host + 1)).collect();
+        for step in &mut self.steps {
+            if let Action::Apply(_, _, it, spec) = &mut step.action
+                && *it == of
+            {
+                spec.voters.clone_from(&voters);
+            }
+        }
     }
 
     /// Restart policies for what is applied, and programs that end well.

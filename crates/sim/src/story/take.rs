@@ -34,7 +34,13 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
                 RestartPolicy::Always => String::new(),
                 policy => format!(", restart {policy:?}"),
             };
-            let what = format!("apply {of} x{} at {}m{ends}", spec.replicas.count, spec.resources.cpu_m);
+            let voters = if spec.voters.is_empty() {
+                String::new()
+            } else {
+                format!(", exclusive by {}", spec.voters.join("+"))
+            };
+            let what =
+                format!("apply {of} x{} at {}m{ends}{voters}", spec.replicas.count, spec.resources.cpu_m);
             sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
                 author.apply(documents, of, spec, time_ms)
             });
@@ -42,7 +48,9 @@ pub(super) fn take(cluster: &mut Cluster, action: &Action, last: &mut Last) {
         Action::Set(user, host, of, group, json) => {
             let what = format!("set {group} of {of} to {json}");
             sign(cluster, last, *user, *host, &what, |author, documents, time_ms| {
-                author.set(documents, of, group, json, time_ms)
+                let json =
+                    if *group == "replicas" { Author::scaled(documents, of, json) } else { json.clone() };
+                author.set(documents, of, group, &json, time_ms)
             });
         }
         Action::Restart(user, host, of) => {

@@ -5,6 +5,7 @@ use model::{Condition, ReplicaId};
 use node::{Desired, Node};
 use planner::Placement;
 
+use super::check::have_a_majority;
 use crate::world::Cluster;
 
 /// The first member's peer, and the deployment of a replica as it has it.
@@ -27,7 +28,13 @@ pub(super) fn no_room(cluster: &Cluster, members: &[usize], replica: &ReplicaId)
     // One that is short of something takes nothing, however much is free.
     let takes = |host: &usize| !cluster.may_be_short(*host);
     let fits = |host: &usize| cluster.hosts[*host].offers.less(&cluster.used(*host)).holds(&asked);
-    match members.iter().copied().filter(takes).find(fits) {
+    // One voter runs all of it, or nobody; of several a majority must be there.
+    let voters = &desired.deployment.replicas.voters;
+    if !voters.is_empty() && !have_a_majority(cluster, members, voters) {
+        return Ok(());
+    }
+    let may = |host: &usize| voters.len() != 1 || voters.contains(&cluster.id(*host));
+    match members.iter().copied().filter(takes).filter(may).find(fits) {
         Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),
     }

@@ -37,6 +37,8 @@ pub(super) fn found(question: &Question) -> Result<Cluster, NoAnswer> {
             number: 1,
             run: RunSpec::of(deployment),
             restarts: 0,
+            // It runs under some number, which its voters grant again.
+            fence: deployment.is_exclusive().then_some(1),
             failed_runs: 0,
         };
         cluster.runs_already(placed.machine, n, claim);
@@ -86,6 +88,7 @@ impl Cluster {
             started_ms: EPOCH_MS - RAN_MS,
             started: Time::ZERO,
             starts: 1,
+            until: None,
             starting: false,
             stop_asked: false,
             surplus: false,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test made itself is there")]
 
 mod depends;
+mod exclusive;
 mod extras;
 mod jobs;
 mod packing;

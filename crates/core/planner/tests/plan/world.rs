@@ -72,7 +72,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> Deployment {
             workdir: None,
             user: None,
         },
-        replicas: ReplicasGroup { count, class: Class::Available, mode: Mode::Replicated },
+        replicas: ReplicasGroup { count, class: Class::Available, mode: Mode::Replicated, voters: vec![] },
         resources: ResourcesGroup { cpu_m: 100, memory_b: 100 * MIB, pids: 10, ..ResourcesGroup::default() },
         env: EnvGroup::default(),
         ports: PortsGroup::default(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use api::shapes::{Authoring, DeploymentRow, ImageRow};
+use api::shapes::{Authoring, DeploymentRow, ImageRow, NodeRow};
 use api::{Client, routes};
 use document::event::Verb;
 use model::{Deployment, Digest, Group, Name, RestartGroup};
@@ -14,6 +14,7 @@ use crate::change::{Ask, Prepared, Step, carry, stand};
 use crate::connect;
 use crate::error::CliError;
 use crate::manifest::{ImageRef, Spec, load};
+use crate::voters;
 
 /// Plan, ask, do, and wait until every replica runs
 #[derive(Debug, clap::Args)]
@@ -118,6 +119,12 @@ pub(crate) async fn plan(client: &Client, specs: &[Spec], guard: &GuardArgs) -> 
     let names: Vec<Name> = names.into_iter().collect();
     let stands: BTreeMap<Name, Authoring> = stand(client, &names, guard).await?;
     let images: Vec<ImageRow> = client.get(routes::IMAGES).await?;
+    // Only voters are named by nodes.
+    let nodes: Vec<NodeRow> = if specs.iter().any(|spec| !spec.voters.is_empty()) {
+        client.get(routes::NODES).await?
+    } else {
+        Vec::new()
+    };
     let mut planned = Planned { prepared: Vec::new(), unchanged: Vec::new() };
     for (namespace, authoring) in stands {
         let mut steps = Vec::new();
@@ -130,7 +137,14 @@ pub(crate) async fn plan(client: &Client, specs: &[Spec], guard: &GuardArgs) -> 
             let digest = resolve(&images, &spec.image, row).map_err(|error| {
                 if error.at.is_none() { error.at(format!("deployment {target}")) } else { error }
             })?;
-            let groups = wanted(&mut spec.with_digest(digest), row);
+            let mut deployment = spec.with_digest(digest);
+            if !spec.voters.is_empty() {
+                deployment.replicas.voters = voters::ids_of(&target, &spec.voters, &nodes, row.is_none())?;
+            }
+            if let Some(row) = row {
+                voters::may_not_change(&target, row, &deployment.replicas)?;
+            }
+            let groups = wanted(&mut deployment, row);
             match Step::apply(target.clone(), row, groups)? {
                 Some(step) => steps.push(step),
                 None => planned.unchanged.push(target),

@@ -10,6 +10,7 @@
 //! Absent on purpose: the network. Which digest an image name stands for is asked in `resolve`.
 
 mod depends;
+mod exclusive;
 mod files;
 mod job;
 mod node;

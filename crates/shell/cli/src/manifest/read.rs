@@ -5,9 +5,8 @@ use std::collections::btree_map::Entry;
 
 use model::limits::{ARGS_MAX, ENV_MAX, LABELS_MAX, REPLICAS_MAX};
 use model::{
-    Class, DependsGroup, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup,
-    Name, Port, PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy,
-    UpdateGroup,
+    DependsGroup, Deployment, Digest, EnvGroup, EventId, GroupError, ImageGroup, LabelKey, MetaGroup, Name,
+    Port, PortsGroup, Protocol, ReplicasGroup, ResourcesGroup, RestartGroup, RestartPolicy, UpdateGroup,
 };
 
 use super::node::{Node, Value, parse};
@@ -16,12 +15,13 @@ use super::{Place, Problem, SMALLEST, start_of, units};
 /// The fields of a file.
 pub(super) const FILE_FIELDS: [&str; 2] = ["namespace", "deployments"];
 /// The fields of a deployment.
-pub(super) const DEPLOYMENT_FIELDS: [&str; 23] = [
+pub(super) const DEPLOYMENT_FIELDS: [&str; 24] = [
     "name",
     "image",
     "mode",
     "replicas",
     "class",
+    "voters",
     "priority",
     "command",
     "args",
@@ -96,6 +96,9 @@ pub struct Spec {
     pub name: Name,
     /// Its image.
     pub image: ImageRef,
+    /// Names or ids of the nodes that vote, where it is exclusive. Until they are known its deployment has others
+    /// in their place.
+    pub voters: Vec<String>,
     /// Where its name stands in the file.
     pub place: Place,
     deployment: Deployment,
@@ -423,9 +426,7 @@ impl Reader {
             split_reference(text).map_err(|message| self.note(node.place, format!("image: {message}"))).ok()
         });
         let count = fields.get("replicas").map_or(Some(1), |node| self.replicas(node));
-        if let Some(node) = fields.get("class") {
-            self.class(node);
-        }
+        let promise = self.promise(&fields);
         let mut words =
             |field: &'static str| fields.get(field).map(|node| self.words(node, field)).unwrap_or_default();
         let (command, args) = (words("command"), words("args"));
@@ -499,7 +500,12 @@ impl Reader {
                 workdir,
                 user,
             },
-            replicas: ReplicasGroup { count: count?, class: Class::Available, mode },
+            replicas: ReplicasGroup {
+                count: count?,
+                class: promise.class,
+                mode,
+                voters: promise.stand_ins(),
+            },
             resources: resources?,
             env: EnvGroup { vars: env },
             ports: PortsGroup { ports },
@@ -511,7 +517,8 @@ impl Reader {
             job: job.map(|(_, job)| job),
         };
         self.validate(&deployment, node, &fields)?;
-        Some(Spec { namespace: namespace.clone(), name, image, place: name_at, deployment })
+        let voters = promise.voters;
+        Some(Spec { namespace: namespace.clone(), name, image, voters, place: name_at, deployment })
     }
 
     /// The model has the last word on every range; what it says is put at the field's place.
@@ -546,17 +553,6 @@ impl Reader {
         }
         let count = self.whole(node, "replicas", 1, REPLICAS_MAX.into())?;
         u32::try_from(count).ok()
-    }
-
-    fn class(&mut self, node: &Node) {
-        let classes = [("available", Class::Available), ("exclusive", Class::Exclusive)];
-        if self.word(node, "class", &classes) == Some(Class::Exclusive) {
-            self.note_with(
-                node.place,
-                "class `exclusive` is not supported yet: at most one copy needs voters that grant leases, which come with the scheduling work",
-                "`available` runs at least one copy; while the cluster is split each side may run its own",
-            );
-        }
     }
 
     fn env(&mut self, node: &Node) -> BTreeMap<String, String> {

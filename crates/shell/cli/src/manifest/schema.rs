@@ -37,6 +37,10 @@ pub(super) struct DeploymentForm {
     /// What is promised when the cluster is split.
     #[schemars(default)]
     class: Option<ClassForm>,
+    /// With class `exclusive`: names or ids of the nodes that decide who runs a replica; one, or three to five.
+    /// They stay as they were when the deployment was made.
+    #[schemars(default)]
+    voters: Vec<String>,
     /// Who yields to whom where there is no room for all.
     #[schemars(default)]
     priority: Option<PriorityForm>,
@@ -297,7 +301,8 @@ fn one() -> u32 {
 enum ClassForm {
     /// At least one copy of each replica; each island may run its own.
     Available,
-    /// At most one copy of each replica, whatever happens. Not supported yet.
+    /// At most one copy of each replica, whatever happens; it runs only where more than half of `voters` are in
+    /// reach.
     Exclusive,
 }
 

@@ -331,7 +331,19 @@ fn every_wrong_field_is_told_with_its_place_and_the_way_out() {
         (with("class: shared"), "4:12: class cannot be `shared`, use one of `available`, `exclusive`".into()),
         (
             with("class: exclusive"),
-            "4:12: class `exclusive` is not supported yet: at most one copy needs voters that grant leases, which come with the scheduling work".into(),
+            "4:12: class `exclusive` needs voters: the nodes that decide who runs a replica".into(),
+        ),
+        (
+            with("voters: [n1]"),
+            "4:13: voters without `class: exclusive`: nobody votes on what may run more than once".into(),
+        ),
+        (
+            with("class: exclusive\n    voters: [n1, n2]"),
+            "5:13: voters: 2 named, use one or 3 to 5: of two, each is one too many".into(),
+        ),
+        (
+            with("class: exclusive\n    voters: [n1, n2, n1]"),
+            "5:22: voters: `n1` is named twice".into(),
         ),
         // Ports, folders, users, images.
         (with("ports: [8080]"), "4:13: ports[0] must be \"HOST:CONTAINER\", like \"8080:80\", found the number 8080".into()),

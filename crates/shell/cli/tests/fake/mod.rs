@@ -315,6 +315,7 @@ pub(crate) fn deployment(name: &str, count: u32) -> DeploymentRow {
             count,
             class: model::Class::Available,
             mode: model::Mode::Replicated,
+            voters: vec![],
         },
         resources: model::ResourcesGroup::default(),
         env: model::EnvGroup::default(),

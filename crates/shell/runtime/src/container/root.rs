@@ -22,6 +22,9 @@ use super::{Birth, overlay};
 /// Kept in memory and counted as the container's; the same as Docker gives.
 const SHM_OPTIONS: &str = "mode=1777,size=64m";
 
+/// Where a program finds the number of its lease, beside its environment.
+const FENCE: &str = "/etc/skerry-fence";
+
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Hidden, because they tell of the host or reach into it.
@@ -263,6 +266,18 @@ fn fill_etc(birth: &Birth<'_>, degraded: &dyn Fn(String)) -> Result<(), StartErr
             Err(error) if birth.users.are_rootless() => degraded(format!("no {file}: {error}")),
             Err(error) => return Err(step(format!("making {file}"))(error)),
         }
+    }
+    if let Some(fence) = birth.spec.fence {
+        // Whatever an image has there is of another start.
+        match fs::remove_file(FENCE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(step(format!("replacing {FENCE}"))(error));
+            }
+            _ => {}
+        }
+        let new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(FENCE);
+        let wrote = new.and_then(|mut new| new.write_all(format!("{fence}\n").as_bytes()));
+        wrote.map_err(step(format!("writing {FENCE}")))?;
     }
     Ok(())
 }

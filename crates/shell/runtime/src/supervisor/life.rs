@@ -9,6 +9,7 @@ use crate::error::StartError;
 use crate::files;
 use crate::protocol::{ExecLine, Reply, Request};
 use crate::record::ExitRecord;
+use crate::sys::boottime::Alarm;
 use crate::sys::{self, Epoll, Event};
 
 use super::control::{Connections, Role};
@@ -21,6 +22,7 @@ const CHILDREN: u64 = 0;
 const OUT: u64 = 1;
 const ERR: u64 = 2;
 const SOCKET: u64 = 3;
+const ALARM: u64 = 4;
 const LISTENERS: u64 = 1 << 32;
 const CONNECTIONS: u64 = 2 << 32;
 const EXECS: u64 = 3 << 32;
@@ -52,6 +54,8 @@ struct Life<'a> {
     proxy: Proxy,
     accepting: bool,
     kill_at: Option<Instant>,
+    /// Rings when the container may run no longer.
+    alarm: Alarm,
     /// Init's wait status.
     ended: Option<i32>,
 }
@@ -71,6 +75,7 @@ pub(super) fn run(live: &mut Live) -> io::Result<()> {
         proxy: Proxy::new(PROXY),
         accepting: false,
         kill_at: None,
+        alarm: Alarm::new()?,
         ended: None,
         live,
     };
@@ -78,6 +83,10 @@ pub(super) fn run(live: &mut Live) -> io::Result<()> {
     life.epoll.add(life.live.out.as_fd(), OUT, true, false)?;
     life.epoll.add(life.live.err.as_fd(), ERR, true, false)?;
     life.epoll.add(life.live.socket.as_fd(), SOCKET, true, false)?;
+    life.epoll.add(life.alarm.as_fd(), ALARM, true, false)?;
+    if let Some(until) = life.live.until_boot_ns {
+        life.alarm.set(until)?;
+    }
     life.accept_ports(true)?;
     // A child that ended before the descriptor was made left no signal behind.
     life.reap()?;
@@ -123,6 +132,7 @@ impl Life<'_> {
                 }
                 self.reap()
             }
+            ALARM => self.may_run_no_longer(),
             OUT => self.read_output(0),
             ERR => self.read_output(1),
             SOCKET => self.connections.accept(&self.epoll, &self.live.socket).or_else(|error| {
@@ -161,6 +171,21 @@ impl Life<'_> {
             Ok(n) => self.log.take(&mut self.streams[which], &buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The alarm rang: unless the end was moved on, all of the container is killed, without grace.
+    fn may_run_no_longer(&mut self) -> io::Result<()> {
+        let mut rang = [0; 8];
+        match sys::read(self.alarm.as_fd(), &mut rang) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        let over = self.live.until_boot_ns.is_some_and(|until| until <= sys::boottime::now_ns());
+        if over {
+            self.log.notice("killed: the time in which it may run is over, and nobody has moved it on");
+            self.kill()?;
         }
         Ok(())
     }
@@ -276,6 +301,16 @@ impl Life<'_> {
                 self.signal(libc::SIGTERM)?;
                 // A stopped program acts on nothing until it is continued.
                 self.signal(libc::SIGCONT)?;
+                self.connections.reply(index, &Reply::Ok);
+            }
+            Request::Extend { until_boot_ns } => {
+                if let Some(until) = self.live.until_boot_ns.filter(|until| *until < until_boot_ns) {
+                    // One that is over stays over: it has been killed, and another may run.
+                    if until > sys::boottime::now_ns() {
+                        self.live.until_boot_ns = Some(until_boot_ns);
+                        self.alarm.set(until_boot_ns)?;
+                    }
+                }
                 self.connections.reply(index, &Reply::Ok);
             }
             Request::Kill => {

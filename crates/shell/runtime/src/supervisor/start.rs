@@ -42,6 +42,8 @@ pub(super) struct Live {
     /// Its folder, absolute; also this process's working folder.
     pub(super) dir: PathBuf,
     pub(super) log: crate::spec::LogLimits,
+    /// It is killed at that time of `CLOCK_BOOTTIME`.
+    pub(super) until_boot_ns: Option<u64>,
     pub(super) cgroup_parent: String,
     pub(super) state: StateFile,
     pub(super) init: OwnedFd,
@@ -133,7 +135,9 @@ pub(super) fn start(root: &Path, id: &str) -> Result<Live, StartError> {
         Ok(parts) => {
             drop(attempt);
             let cgroup_parent = spec.cgroup_parent.clone();
-            Ok(parts.into_live(dir, spec.log, cgroup_parent, layout))
+            let mut live = parts.into_live(dir, spec.log, cgroup_parent, layout);
+            live.until_boot_ns = spec.until_boot_ns;
+            Ok(live)
         }
         Err(error) => Err(attempt.undo(error)),
     }
@@ -257,6 +261,7 @@ impl Parts {
         Live {
             dir,
             log,
+            until_boot_ns: None,
             cgroup_parent,
             layout,
             state: self.state,
@@ -346,8 +351,9 @@ fn go(
         let action = format!("place the container in {}", group.path.display());
         group.join(number).map_err(StartError::kernel(action))?;
     }
+    in_time(spec)?;
     say(&go_write, container::GO_PLACED, None)?;
-    hear(&lines_read, &mut degraded)?;
+    hear_until(&lines_read, &mut degraded, spec.until_boot_ns)?;
 
     let started_ms = files::now_ms();
     let connector = if listeners.is_empty() {
@@ -464,15 +470,44 @@ pub(super) fn say(go: &UnixStream, word: u8, with_it: Option<&OwnedFd>) -> Resul
     }
 }
 
+/// What may run no longer is not let go.
+fn in_time(spec: &ContainerSpec) -> Result<(), StartError> {
+    spec.until_boot_ns.map_or(Ok(()), |until| left_until(until).map(drop))
+}
+
+/// How long until that time of `CLOCK_BOOTTIME`.
+fn left_until(until_boot_ns: u64) -> Result<Duration, StartError> {
+    let left = until_boot_ns.saturating_sub(sys::boottime::now_ns());
+    if left == 0 {
+        let problem = "the time in which the container may run was over before its program ran; it is started \
+                       again once there is more";
+        return Err(StartError::Supervisor { problem: problem.into() });
+    }
+    Ok(Duration::from_nanos(left))
+}
+
 /// Waits until the program was executed, which ends the lines, or for the reason why not.
 pub(super) fn hear(lines: &OwnedFd, degraded: &mut Vec<String>) -> Result<(), StartError> {
+    hear_until(lines, degraded, None)
+}
+
+/// The same, and no longer than until that time of `CLOCK_BOOTTIME`: whoever calls undoes the start then.
+fn hear_until(
+    lines: &OwnedFd,
+    degraded: &mut Vec<String>,
+    until_boot_ns: Option<u64>,
+) -> Result<(), StartError> {
     let deadline = Instant::now() + BIRTH_WAIT;
     let mut heard = Vec::new();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let mut left = deadline.saturating_duration_since(Instant::now());
+        if let Some(until) = until_boot_ns {
+            // Looked at again each second: what is waited with stands still while the machine sleeps.
+            left = left.min(left_until(until)?).min(Duration::from_secs(1));
+        }
         let timeout = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
         if !sys::poll_read(lines.as_fd(), timeout).map_err(StartError::kernel("hear from the container"))? {
-            if left.is_zero() {
+            if deadline <= Instant::now() {
                 let problem = format!("the container was not ready after {} s", BIRTH_WAIT.as_secs());
                 return Err(StartError::Supervisor { problem });
             }

@@ -59,6 +59,8 @@ fn in_folder(dir: &Path, layer: &Path) -> Result<(), StartError> {
         log: LogLimits::default(),
         cgroup_parent: "none".into(),
         read_only: true,
+        until_boot_ns: None,
+        fence: None,
     };
     let users = Users::Mapped(TRIAL);
     users::dress_upper(dir, &spec, users)?;

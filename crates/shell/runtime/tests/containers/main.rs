@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "this is a test runner: its report is its output")]
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
+mod deadlines;
 mod isolation;
 mod lifecycle;
 mod limits;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
     let cases: Vec<Case> = [
+        deadlines::CASES,
         lifecycle::CASES,
         isolation::CASES,
         limits::CASES,

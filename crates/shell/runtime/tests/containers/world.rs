@@ -142,6 +142,8 @@ impl World {
             log: LogLimits::default(),
             cgroup_parent: self.parent.clone(),
             read_only: false,
+            until_boot_ns: None,
+            fence: None,
         }
     }
 

@@ -248,8 +248,15 @@ fn machine(row: &NodeRow) -> Result<Machine, String> {
 fn deployment(row: &DeploymentRow) -> Result<Deployment, String> {
     let name = |text: &str| text.parse::<Name>().map_err(|error| error.to_string());
     let incarnation = row.incarnation.parse().map_err(|error: model::IdError| error.to_string())?;
-    Deployment::from_groups(&name(&row.namespace)?, &name(&row.name)?, incarnation, &row.groups)
-        .map_err(|error| error.to_string())
+    let made = Deployment::from_groups(&name(&row.namespace)?, &name(&row.name)?, incarnation, &row.groups)
+        .map_err(|error| error.to_string())?;
+    if made.is_exclusive() {
+        return Err(format!(
+            "{}/{} is `exclusive`, which is not simulated here yet",
+            row.namespace, row.name
+        ));
+    }
+    Ok(made)
 }
 
 /// Deployments of manifests take the place of those of the same name.
@@ -263,6 +270,13 @@ fn with_manifests(mut cluster: Cluster, files: &[PathBuf]) -> Result<Cluster, Cl
             None => Digest::from_bytes([0x1a; 32]),
         });
         let deployment = spec.with_digest(digest);
+        if deployment.is_exclusive() {
+            let what = format!("{}/{} is `exclusive`, which is not simulated here yet", key.0, key.1);
+            return Err(CliError::new("exclusive", what)
+                .because("its voters are nodes of a cluster, and the machines of a simulation are not")
+                .hint("leave it out: what it does in a split is in docs/concepts/partitions.md")
+                .exit(Exit::Usage));
+        }
         match known {
             Some(at) => cluster.deployments[at] = deployment,
             None => cluster.deployments.push(deployment),
