@@ -207,12 +207,16 @@ impl Node {
     /// Why a container of a job has nothing more to do, if so.
     pub(crate) fn job_is_over(&self, mine: &Mine, desired: &Desired) -> Option<String> {
         desired.deployment.job.as_ref()?;
-        let ends = self.ends_of(desired).filter(|_| mine.claim.revision == desired.revision)?;
+        let ends = self.ends_of(desired)?;
         if matches!(mine.phase, Phase::Done { .. }) {
             return None;
         }
+        // Of another revision as well: the plan has no place for what has ended, and so would never name it.
         if ends.is_done(mine.claim.replica.ordinal) {
             return Some("no more to do: it has ended well elsewhere".to_owned());
+        }
+        if mine.claim.revision != desired.revision {
+            return None;
         }
         let given_up = ends.has_failed(desired.deployment.replicas.count);
         if given_up && ends.overdue {
