@@ -81,6 +81,12 @@ impl Settings {
         self.probe_period / 15
     }
 
+    /// A node takes another life no more often than this, and tells a member that it is down no more often: each
+    /// new life has others speak, and what they say to the last one must not ask for the next.
+    pub(crate) fn renewal_pause(&self) -> Duration {
+        self.gossip_period()
+    }
+
     /// The first wait before an announcement that was not answered is made again; doubled each time.
     pub(crate) fn announce_first(&self) -> Duration {
         self.probe_period / 3
@@ -110,7 +116,8 @@ impl Settings {
             // A roster is bounded, and a member that is down may come back after months.
             remove_down_after: None,
             max_packet_size: at_least_one(FOCA_PACKET_BYTES_MAX),
-            notify_down_members: true,
+            // Ours does, less often and with the life that is down: see `trial`.
+            notify_down_members: false,
             // Ours know the roster, the links and when there is news: an idle node then sleeps.
             periodic_announce: None,
             periodic_announce_to_down_members: None,

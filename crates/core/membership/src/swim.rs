@@ -96,6 +96,8 @@ pub(crate) struct Seen {
     up_since: Option<(u64, Time)>,
     /// What foca said of it last, if it has heard of it.
     pub(crate) told: Option<(Peer, u16)>,
+    /// When it was last told that it is down here.
+    pub(crate) contradicted_at: Option<Time>,
 }
 
 impl Seen {
@@ -170,6 +172,8 @@ pub struct Membership {
     pub(crate) accused: BTreeMap<NodeId, Member<Peer>>,
     gossip_at: Option<Time>,
     gossiped_at: Time,
+    /// When this node took another life last.
+    pub(crate) renewed_at: Option<Time>,
     push_pull_at: Time,
     pub(crate) effects: Vec<Effect>,
     pub(crate) sabotage: Sabotages,
@@ -212,6 +216,7 @@ impl Membership {
             accused: BTreeMap::new(),
             gossip_at: None,
             gossiped_at: Time::ZERO,
+            renewed_at: None,
             effects: Vec::new(),
             sabotage: Sabotages::NONE,
         }
@@ -253,6 +258,7 @@ impl Membership {
                     risen_at: None,
                     up_since: None,
                     told: None,
+                    contradicted_at: None,
                 };
                 self.seen.insert(*id, seen);
                 let at = now + Duration::from_nanos(self.rng.random_range(0..=spread_nanos));
@@ -286,7 +292,7 @@ impl Membership {
             packet.updates.retain(is_fresh);
         }
         packet.updates.retain(|update| !self.has_heard(update));
-        let Header { src, src_incarnation, message, .. } = &packet.header;
+        let Header { src, src_incarnation, message, .. } = &packet.header.clone();
         let is_news = !packet.updates.is_empty()
             || self.seen.get(&from).is_some_and(|seen| {
                 seen.liveness != Liveness::Up || seen.told != Some((*src, *src_incarnation))
@@ -296,9 +302,16 @@ impl Membership {
             // Not to be reached under the old life, but told: see there.
             self.hear_of_myself(now, &Member::new(dst, 0, State::Alive));
         }
+        if self.has_just_renewed(now) {
+            if *message == Message::TurnUndead && dst == mine {
+                return Ok(());
+            }
+            packet.updates.retain(|it| it.id().node != mine.node || it.state() != State::Down);
+        }
         let mut wishes = Wishes::default();
         let result = self.foca.handle_data(&packet.for_foca(), &mut wishes);
         self.fulfil(now, wishes, is_news, Cause::Word(from));
+        self.contradict(now, *src);
         match message {
             Message::Ack(number) => self.answered(now, *src, *number),
             Message::Announce => {}
@@ -361,6 +374,10 @@ impl Membership {
             let tried = timer.clone();
             self.foca_timer(now, timer, cause);
             self.end_trial(now, &tried);
+            if let Timer::ChangeSuspectToDown { member_id, .. } = tried {
+                // If it hears it, it can come back at once.
+                self.contradict(now, member_id);
+            }
         }
         if self.gossip_at.is_some_and(|at| at <= now) {
             self.gossip_at = None;
@@ -507,7 +524,7 @@ impl Membership {
     /// Another knows us: in an earlier life, in this one (perhaps as down), or, after a backup was
     /// restored, in a later one than we know of ourselves. That last one is overtaken.
     fn hear_of_myself(&mut self, now: Time, told: &Member<Peer>) {
-        if self.sabotage.has(Sabotage::NoContradiction) {
+        if self.sabotage.has(Sabotage::NoContradiction) || self.has_just_renewed(now) {
             return;
         }
         let mine = *self.foca.identity();
@@ -565,6 +582,7 @@ impl Membership {
             self.ask(trial.peer, trial.incarnation);
         }
         if wishes.renewed {
+            self.renewed_at = Some(now);
             // Those that called us down must hear of the new life, and foca must find its feet.
             self.announces.set_all(Announce { at: now, wait: self.settings.announce_first() });
             self.announce_due(now);

@@ -66,16 +66,42 @@ impl Membership {
                 self.effects.push(Effect::Dispute { node: peer.node });
             }
         } else if said.state() == State::Down {
-            let header = Header {
-                src: *self.foca.identity(),
-                src_incarnation: self.incarnation,
-                dst: peer,
-                message: Message::TurnUndead,
-            };
-            self.send(&peer, &Packet { header, updates: vec![] });
+            self.say_down(peer);
         } else {
             self.ask(peer, said.incarnation());
         }
+    }
+
+    fn say_down(&mut self, peer: Peer) {
+        let header = Header {
+            src: *self.foca.identity(),
+            src_incarnation: self.incarnation,
+            dst: peer,
+            message: Message::TurnUndead,
+        };
+        self.send(&peer, &Packet { header, updates: vec![] });
+    }
+
+    /// Tells the sender of a message that it is down here, if so, and in which life: it must take a later one.
+    ///
+    /// foca 2.0.0 answers each message so, and names the life in which the sender speaks. Where a later one is
+    /// down (a liar made it up, or a disk was put back) the sender took the next, and the next, with some ten
+    /// messages for each: a storm as fast as the network (seed 805394 of the random stories).
+    pub(crate) fn contradict(&mut self, now: Time, sender: Peer) {
+        let pause = self.settings.renewal_pause();
+        let Some(seen) = self.seen.get_mut(&sender.node) else { return };
+        let Some((known, _)) = seen.told.filter(|(known, _)| known.life() >= sender.life()) else { return };
+        if seen.liveness != Liveness::Down || seen.contradicted_at.is_some_and(|at| now - at < pause) {
+            return;
+        }
+        seen.contradicted_at = Some(now);
+        self.say_down(known);
+    }
+
+    /// Whether this node took another life a moment ago. What is said then of a life that is down is mostly an
+    /// answer to the one before; what is not will be said again.
+    pub(crate) fn has_just_renewed(&self, now: Time) -> bool {
+        self.renewed_at.is_some_and(|at| now - at < self.settings.renewal_pause())
     }
 
     /// Whether this is the end of a trial in which the member has answered. foca 2.0.0 would leave it

@@ -263,6 +263,27 @@ fn a_node_that_forgot_its_generation_overtakes_its_later_life() {
 }
 
 #[test]
+fn a_life_that_a_liar_made_up_is_overtaken_without_a_storm() {
+    // By gossip, of generation 500: alive, suspected or down. Each packet that comes twice is answered twice.
+    for (state, seed) in (0..3).flat_map(|state| (0..10).map(move |seed| (state, seed))) {
+        let mut world = World::new(6, seed);
+        world.twice_percent = 40;
+        world.run_for(seconds(5));
+        let mut lie = vec![8, 1, 0, 0, 1, 0, state];
+        lie.extend_from_slice(&id(0).as_bytes()[..8]);
+        lie.extend_from_slice(&[0xf4, 0x03, 0, 0]);
+        let now = world.now;
+        world.node(1).datagram(now, id(5), &lie).unwrap();
+        world.sent_packets = 0;
+        for _ in 0..20 {
+            world.run_for(millis(100));
+            assert!(world.sent_packets < 500, "{} packets of six nodes in 2 s", world.sent_packets);
+        }
+        assert!(world.all_up(), "the living one is believed");
+    }
+}
+
+#[test]
 fn a_one_way_link_kills_nobody_while_a_third_one_hears_both() {
     for seed in 0..10 {
         let mut world = World::new(4, seed);

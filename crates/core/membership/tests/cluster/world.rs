@@ -54,6 +54,8 @@ pub(crate) type Change = (usize, usize, Time, Liveness, &'static str);
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) loss_percent: u64,
+    /// Packets that arrive twice.
+    pub(crate) twice_percent: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) sent_packets: u64,
     pub(crate) wakes: u64,
@@ -85,6 +87,7 @@ impl World {
         let mut world = Self {
             now: Time::ZERO,
             loss_percent: 0,
+            twice_percent: 0,
             sent_bytes: 0,
             sent_packets: 0,
             wakes: 0,
@@ -325,6 +328,9 @@ impl World {
                     }
                     let lost = self.chance.next() % 100 < self.loss_percent;
                     if !lost && self.alive[n] && !self.blocked.contains(&(n, to)) {
+                        if self.twice_percent > 0 && self.chance.next() % 100 < self.twice_percent {
+                            self.post(Event::Arrives { from: n, to, bytes: bytes.clone() });
+                        }
                         self.post(Event::Arrives { from: n, to, bytes });
                     }
                 }
