@@ -13,6 +13,7 @@ use wire::Message;
 
 use crate::containers::Mine;
 use crate::io::Effect;
+use crate::leases::linked_voters;
 use crate::links::{Link, PUSH_RECORD_LINKS};
 use crate::signed::sign_record;
 use crate::state::Node;
@@ -54,7 +55,8 @@ fn in_messages(records: Vec<SignedRecord>) -> Vec<Vec<SignedRecord>> {
 
 /// Whether a later record of a node changes nothing that a plan, or a next step of a container here, is made
 /// from. Links and heads change more often than that; whose word and whose work counts is looked at apart.
-fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
+/// Of links only those to `voters` do: a lease is asked for over them.
+fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord, voters: &BTreeSet<NodeId>) -> bool {
     let NodeRecord {
         node: _,
         version: _,
@@ -65,7 +67,7 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
         terms: _,
         pressure,
         capacity_version,
-        links: _,
+        links,
         containers,
         declined,
         images,
@@ -84,6 +86,8 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord) -> bool {
         && *images == later.images
         && *failed == later.failed
         && *jobs == later.jobs
+        && (voters.is_empty()
+            || linked_voters(voters, known.node, links) == linked_voters(voters, known.node, &later.links))
 }
 
 impl Node {
@@ -342,7 +346,8 @@ impl Node {
                         behind.extend(lacking.map(|(doc, _)| doc.clone()));
                     }
                     let known = self.records.get(&node);
-                    let asks_for_the_same = known.is_some_and(|it| asks_for_the_same(it, &record));
+                    let asks_for_the_same =
+                        known.is_some_and(|it| asks_for_the_same(it, &record, &self.leases.voters));
                     let heads_alone =
                         asks_for_the_same && known.is_some_and(|it| it.differs_in_heads_alone(&record));
                     self.dirty |= !asks_for_the_same || (heads_alone && self.has_copies_beside(&record));

@@ -152,8 +152,13 @@ impl Node {
     /// Every change of a link's state goes through here: `dials` follows.
     fn set_link(&mut self, node: NodeId, state: LinkState) {
         let Some(link) = self.links.get_mut(&node) else { return };
+        let was_up = link.is_up();
         if let LinkState::Down { dial_at } = std::mem::replace(&mut link.state, state) {
             self.dials.remove(&(dial_at, node));
+        }
+        if link.is_up() != was_up {
+            // A plan is made of whom voters are linked to.
+            self.dirty |= self.leases.voters.contains(&node);
         }
         if let LinkState::Down { dial_at } = state {
             self.dials.insert((dial_at, node));

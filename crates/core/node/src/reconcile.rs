@@ -457,6 +457,10 @@ impl Node {
             }
             return;
         }
+        if let Some(why) = self.must_wait_now(id) {
+            self.let_go(id, &why);
+            return;
+        }
         if !self.may_be_started(id) {
             return;
         }
@@ -466,6 +470,31 @@ impl Node {
         mine.reason = None;
         self.changed = true;
         self.out.push(Effect::Start { container: id, claim: Box::new(mine.claim.clone()), until });
+    }
+
+    /// Why a container that has never run is given up: while it waited for its image or its lease, the machine came
+    /// to be short of something, or its deployment to wait for another. The plan says where it goes, and when.
+    fn must_wait_now(&self, id: ContainerId) -> Option<String> {
+        let mine = self.mine.get(&id)?;
+        if !mine.is_new || mine.phase != Phase::Waiting || mine.claim.restarts > 0 {
+            return None;
+        }
+        if let Some(reason) = self.press.reason().filter(|_| !self.has(Sabotage::PressureIgnored)) {
+            return Some(format!("it has not run yet, and this node takes nothing new: {reason}"));
+        }
+        let replica = &mine.claim.replica;
+        let waits =
+            self.planner.last().waits.get(&(replica.namespace.clone(), replica.deployment.clone()))?;
+        let replaces = self.claims_of(replica).any(|(_, other)| {
+            other.revision != mine.claim.revision
+                && matches!(
+                    other.state,
+                    ContainerState::Pending | ContainerState::Starting | ContainerState::Running
+                )
+        });
+        let holds = if replaces { waits.holds_updates() } else { waits.holds_starts() };
+        let unmet = waits.unmet.first().filter(|_| holds)?;
+        Some(format!("it has not run yet, and waits for {unmet}"))
     }
 
     /// Sees to it that an image comes, and says how that goes.

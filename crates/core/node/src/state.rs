@@ -77,6 +77,8 @@ pub struct Node {
     pub(crate) refusing: Option<String>,
     /// While the journal takes nothing: when others are asked again for what it lost.
     pub(crate) catch_up_at: Option<Time>,
+    /// When the disk did not take events last, until it takes some.
+    pub(crate) refused_at: Option<Time>,
     /// Since the journal first took nothing: the documents that are on disk.
     pub(crate) durable: Option<Arc<Documents>>,
 
@@ -249,6 +251,7 @@ impl Node {
             parked: Parked::default(),
             refusing: None,
             catch_up_at: None,
+            refused_at: None,
             durable: None,
             membership,
             links: BTreeMap::new(),

@@ -236,6 +236,7 @@ impl Node {
             }
         }
         self.catch_up_at = None;
+        self.refused_at = None;
         self.durable = None;
         while self.at_journal.front().is_some_and(|(at, _)| *at <= self.synced) {
             self.at_journal.pop_front();
@@ -257,6 +258,7 @@ impl Node {
         }
         self.refusing = Some(reason.to_owned());
         self.catch_up_at = Some(self.now + TRY_AGAIN);
+        self.refused_at = Some(self.now);
         let lost: BTreeSet<EventId> =
             self.at_journal.iter().filter(|(at, _)| *at >= seq).flat_map(|(_, ids)| ids.clone()).collect();
         self.at_journal.retain(|(at, _)| *at < seq);
@@ -361,6 +363,11 @@ impl Node {
     fn on_events(&mut self, from: NodeId, events: Vec<Vec<u8>>, more: bool) {
         if self.is_out() {
             return; // What happens after its removal is none of its business.
+        }
+        if self.refused_at.is_some_and(|at| self.now - at < TRY_AGAIN / 2) {
+            // The disk would not take it either. Each record from others says that something is lacking here:
+            // asked for at once each time, it would be written, lost and told of without end.
+            return;
         }
         // With events parked it matters when each comes.
         let together = self.parked.len() == 0 && events.len() > 1;

@@ -7,6 +7,7 @@ use document::event::Schedule;
 use model::{ContainerId, ContainerRecord, Mode, NodeId, NodeRecord, ReplicaId, Sabotage};
 use planner::{NodeView, Rank, View, Wanted};
 
+use crate::leases::linked_voters;
 use crate::state::{Desired, Node};
 
 impl Node {
@@ -35,6 +36,7 @@ impl Node {
         self.jobs_changed(&desired);
         self.desired = desired;
         self.invalid = invalid;
+        self.voters_changed();
         self.dirty = true;
     }
 
@@ -54,6 +56,7 @@ impl Node {
         // Only these need them, and each is a walk over all members.
         let any_global = self.desired.values().any(|it| it.deployment.replicas.mode == Mode::Global);
         let ordinals = if any_global { self.ordinals() } else { BTreeMap::new() };
+        let voters = &self.leases.voters;
         // Members, records and those that count are all by id: one walk along them, and no search.
         let mut records = self.records.iter().peekable();
         let mut alive = self.alive.iter().peekable();
@@ -91,6 +94,7 @@ impl Node {
                                 .as_deref()
                                 .filter(|_| !self.has(Sabotage::PressureIgnored)),
                             drains: member.schedule == Schedule::Drained,
+                            linked_voters: linked_voters(voters, *id, &record.links),
                             images: &record.images,
                             containers: &record.containers,
                             declined: &record.declined,

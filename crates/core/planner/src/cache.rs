@@ -128,13 +128,13 @@ impl Spec {
     }
 
     /// Why not everybody may run it, by its voters: one that is alone runs it itself, and of several a majority
-    /// must be in reach. `alive`: whether a node is.
-    pub(crate) fn unmet_by_voters(&self, on: NodeId, alive: impl Fn(NodeId) -> bool) -> Option<ByVoters> {
+    /// must be in reach. `reaches`: whether that node does.
+    pub(crate) fn unmet_by_voters(&self, on: NodeId, reaches: impl Fn(NodeId) -> bool) -> Option<ByVoters> {
         match self.voters.as_slice() {
             [] => None,
             [home] => (*home != on).then_some(ByVoters::Home(*home)),
             voters => {
-                let reached = voters.iter().filter(|voter| alive(**voter)).count();
+                let reached = voters.iter().filter(|voter| reaches(**voter)).count();
                 (reached < majority(voters.len())).then_some(ByVoters::Reach(reached, voters.len()))
             }
         }
@@ -239,6 +239,7 @@ pub(crate) struct Node {
     pub(crate) accepts_new: bool,
     pub(crate) pressure: Option<String>,
     pub(crate) drains: bool,
+    pub(crate) linked_voters: Vec<NodeId>,
     /// Sorted.
     pub(crate) images: Vec<Digest>,
     /// In the order of its record, to be compared with the next one.
@@ -284,6 +285,7 @@ impl Node {
             accepts_new: view.accepts_new,
             pressure: view.pressure.map(str::to_owned),
             drains: view.drains,
+            linked_voters: view.linked_voters.clone(),
             images: digests(view),
             held: holds.clone().fold(Capacity::default(), |sum, claim| sum.plus(&claim.resources)),
             holding: holds.count(),
@@ -301,6 +303,7 @@ impl Node {
             && self.accepts_new == view.accepts_new
             && self.drains == view.drains
             && self.ordinal == view.ordinal
+            && self.linked_voters == view.linked_voters
             && ((self.said.is_some() && self.said == view.said) || self.says(view, slots))
     }
 

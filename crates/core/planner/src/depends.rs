@@ -32,12 +32,12 @@ pub struct Waits {
 
 impl Waits {
     /// Whether nothing of it may be started.
-    pub(crate) fn holds_starts(&self) -> bool {
+    pub fn holds_starts(&self) -> bool {
         !self.unmet.is_empty()
     }
 
     /// Whether an update changes nothing.
-    pub(crate) fn holds_updates(&self) -> bool {
+    pub fn holds_updates(&self) -> bool {
         self.unmet.iter().any(|it| it.condition == Condition::Completed)
     }
 }

@@ -296,7 +296,9 @@ impl<'a> Room<'a> {
 
     fn unmet_by_voters(&self, index: usize, spec: &Spec) -> Option<Why<'_>> {
         let node_of = |id: NodeId| self.index_of(id).map(|at| self.places[at].node);
-        let why = spec.unmet_by_voters(self.places[index].id, |id| node_of(id).is_some_and(|it| it.alive))?;
+        let linked = &self.places[index].node.linked_voters;
+        let reaches = |id| linked.binary_search(&id).is_ok() && node_of(id).is_some_and(|it| it.alive);
+        let why = spec.unmet_by_voters(self.places[index].id, reaches)?;
         Some(match why {
             ByVoters::Home(home) => Why::Home(node_of(home).map(|it| &it.name), home),
             ByVoters::Reach(reached, of) => Why::Voters(reached, of),

@@ -19,10 +19,10 @@ pub struct Wanted<'a> {
 }
 
 /// One member of the roster, as it is seen from here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeView<'a> {
-    /// The version of the record that all of this is from but `ordinal`, `alive`, `accepts_new` and
-    /// `drains`: with the same one it is the same. `None` where it is not from a record.
+    /// The version of the record that all of this is from but `ordinal`, `alive`, `accepts_new`, `drains` and
+    /// `linked_voters`: with the same one it is the same. `None` where it is not from a record.
     pub said: Option<RecordVersion>,
     /// Its ordinal in deployments of mode `global`, see [`crate::ordinals`].
     pub ordinal: u32,
@@ -42,6 +42,9 @@ pub struct NodeView<'a> {
     pub pressure: Option<&'a str>,
     /// Whether what it runs is to move elsewhere. It takes no new work then either.
     pub drains: bool,
+    /// Of the voters of exclusive deployments those that it has a live link to, itself among them: a lease is asked
+    /// for over links, and nobody passes it on. Sorted.
+    pub linked_voters: Vec<NodeId>,
     /// The images that it holds whole.
     pub images: &'a [ImageRecord],
     /// Its claims: what its record says that it runs.

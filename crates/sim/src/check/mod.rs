@@ -4,6 +4,7 @@
 //!   is invented, no identity is used twice, nothing deleted is started, no last copy is stopped.
 //! - `samples`: at instants: one copy of each replica where the world has been quiet, words that agree
 //!   with the kernels, equal plans from equal knowledge, starts without a network.
+//! - `storms`: nobody speaks without end.
 //! - `order`, `work`: what deployments wait for; jobs, what is set aside, machines that are short of something.
 //! - `rules`: those of them that can be held to real kernels as well.
 //! - `reference`: what the deployments are by the events alone, by a second opinion, at the end.
@@ -16,6 +17,7 @@ mod reference;
 pub mod rules;
 mod samples;
 mod steps;
+mod storms;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -68,6 +70,8 @@ pub(crate) struct Check {
     pub(crate) work: work::Work,
     /// The number under which each exclusive replica was started last.
     pub(crate) fences: BTreeMap<ReplicaId, u64>,
+    /// By machine.
+    sent: Vec<storms::Sent>,
     next_sample: Time,
     /// How often each check had something to look at: one that never had says nothing.
     pub(crate) looked: BTreeMap<&'static str, u64>,

@@ -540,19 +540,26 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             let claim = &container.claim;
             let rank = (claim.number, cluster.id(host), *id);
             let voters = &claim.run.voters;
-            if container.pid.is_some() && voters.len() > 1 && !have_a_majority(cluster, members, voters) {
+            if container.pid.is_some() && voters.len() > 1 && !has_a_majority(cluster, members, host, voters)
+            {
                 return Err(format!("n{} runs {:?} under a lease that runs out", host + 1, claim.replica));
             }
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
+            let is_done = |it: &node::Mine| matches!(it.phase, node::Phase::Done { .. });
+            let by_its_peer = cluster.node(host).and_then(|node| node.mine().get(id));
+            let given_up = container.may_be_given_up() && by_its_peer.is_some_and(is_done);
             let merged = node.documents().get(&key.0, &key.1);
             if merged.is_some_and(|it| it.deployment.is_err() && it.incarnation == claim.replica.incarnation)
             {
                 // What runs of a deployment that says nothing sensible any more is kept, once.
-                if container.has_ended_for_good() {
+                if container.has_ended_for_good() || given_up {
                     continue;
                 }
                 if container.pid.is_none() {
                     return Err(format!("n{} is to start {:?} again", host + 1, claim.replica));
+                }
+                if container.ends_at.is_some() {
+                    return Err(format!("n{} runs {:?}, which has an end", host + 1, claim.replica));
                 }
                 if !kept.insert(claim.replica.clone()) {
                     return Err(format!("{:?} runs twice", claim.replica));
@@ -569,9 +576,6 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             if container.ends_at.is_some() || will_be_stopped {
                 return Err(format!("n{} runs {:?}, which has an end", host + 1, claim.replica));
             }
-            let is_done = |it: &node::Mine| matches!(it.phase, node::Phase::Done { .. });
-            let by_its_peer = cluster.node(host).and_then(|node| node.mine().get(id));
-            let given_up = container.may_be_given_up() && by_its_peer.is_some_and(is_done);
             if container.has_ended_for_good() || given_up {
                 if !new {
                     return Err(format!("n{} has what is left of an old {:?}", host + 1, claim.replica));
@@ -633,8 +637,11 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
     }
 }
 
-/// Whether these can grant a lease among them.
-pub(super) fn have_a_majority(cluster: &Cluster, members: &[usize], voters: &[NodeId]) -> bool {
-    let reached = members.iter().filter(|host| voters.contains(&cluster.id(**host))).count();
+/// Whether a machine can be granted a lease by these: it asks over links, and nobody passes that on.
+pub(super) fn has_a_majority(cluster: &Cluster, members: &[usize], host: usize, voters: &[NodeId]) -> bool {
+    // A link that nothing passes on is found dead later.
+    let cut = |voter: usize| cluster.is_cut(host, voter) || cluster.is_cut(voter, host);
+    let asks = |voter: &usize| voters.contains(&cluster.id(*voter)) && (*voter == host || !cut(*voter));
+    let reached = members.iter().filter(|it| asks(it)).count();
     reached >= model::majority(voters.len())
 }

@@ -5,7 +5,7 @@ use model::{Condition, ReplicaId};
 use node::{Desired, Node};
 use planner::Placement;
 
-use super::check::have_a_majority;
+use super::check::has_a_majority;
 use crate::world::Cluster;
 
 /// The first member's peer, and the deployment of a replica as it has it.
@@ -30,10 +30,11 @@ pub(super) fn no_room(cluster: &Cluster, members: &[usize], replica: &ReplicaId)
     let fits = |host: &usize| cluster.hosts[*host].offers.less(&cluster.used(*host)).holds(&asked);
     // One voter runs all of it, or nobody; of several a majority must be there.
     let voters = &desired.deployment.replicas.voters;
-    if !voters.is_empty() && !have_a_majority(cluster, members, voters) {
-        return Ok(());
-    }
-    let may = |host: &usize| voters.len() != 1 || voters.contains(&cluster.id(*host));
+    let may = |host: &usize| match voters.as_slice() {
+        [] => true,
+        [home] => *home == cluster.id(*host),
+        voters => has_a_majority(cluster, members, *host, voters),
+    };
     match members.iter().copied().filter(takes).filter(may).find(fits) {
         Some(host) => Err(format!("{replica:?} is not run, and n{} has room for it", host + 1)),
         None => Ok(()),

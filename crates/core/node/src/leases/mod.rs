@@ -14,7 +14,7 @@ mod check;
 mod holder;
 mod voter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::limits::EXCLUSIVE_REPLICAS_MAX;
@@ -24,6 +24,7 @@ use wire::{LeaseAnswer, LeaseAsk, LeaseEnd, Message, Verdict};
 
 use crate::containers::{Mine, Phase};
 use crate::io::Effect;
+use crate::links::Link;
 use crate::settings::FoundLeases;
 use crate::state::{Desired, Node};
 use holder::{Holding, Say};
@@ -35,6 +36,8 @@ const FORGETS_EVERY: Duration = Duration::from_secs(60);
 /// The leases of one node.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
+    /// Everybody who votes on what is wanted. Mostly nobody.
+    pub(crate) voters: BTreeSet<NodeId>,
     voter: Voter,
     /// Why this node grants nothing, if so.
     fault: Option<String>,
@@ -62,7 +65,23 @@ impl Mine {
     }
 }
 
+/// Those voters that a node can ask: itself, and whom it is linked to.
+pub(crate) fn linked_voters(voters: &BTreeSet<NodeId>, node: NodeId, links: &[NodeId]) -> Vec<NodeId> {
+    if voters.is_empty() {
+        return Vec::new();
+    }
+    let linked: BTreeSet<NodeId> =
+        links.iter().chain([&node]).filter(|it| voters.contains(it)).copied().collect();
+    linked.into_iter().collect()
+}
+
 impl Node {
+    /// Other deployments may be wanted than before.
+    pub(crate) fn voters_changed(&mut self) {
+        let all = self.desired.values().flat_map(|it| &it.deployment.replicas.voters);
+        self.leases.voters = all.copied().collect();
+    }
+
     /// Takes over the leases of what runs on from an earlier life of the peer.
     pub(crate) fn adopt_leases(&mut self) {
         if self.has(Sabotage::GrantsToAll) {
@@ -175,7 +194,7 @@ impl Node {
                     Say::Ask(ask) => self.on_lease_ask(to, &ask),
                     Say::End(end) => self.on_lease_end(to, &end),
                 }
-            } else if self.links.get(&to).is_some_and(crate::links::Link::is_up) {
+            } else if self.links.get(&to).is_some_and(Link::is_up) {
                 let message = match say {
                     Say::Ask(ask) => Message::LeaseAsk(ask),
                     Say::End(end) => Message::LeaseEnd(end),
@@ -335,7 +354,8 @@ impl Node {
             }
         }
         let voters = &mine.claim.run.voters;
-        let reached = voters.iter().filter(|it| **it == self.config.me || self.alive.contains(it)).count();
+        let linked = |it: &NodeId| self.links.get(it).is_some_and(Link::is_up);
+        let reached = voters.iter().filter(|it| **it == self.config.me || linked(it)).count();
         let needed = majority(voters.len());
         (self.settled && reached < needed)
             .then(|| format!("{reached} of its {} voters are in reach, {needed} are needed", voters.len()))

@@ -32,6 +32,26 @@ fn without_a_majority_of_its_voters_in_reach_it_has_no_place_and_each_node_says_
 }
 
 #[test]
+fn it_runs_on_a_node_that_is_linked_to_a_majority_of_its_voters_itself() {
+    let till = by_voters(&[0, 1, 2]);
+    let mut world = World::new(5);
+    world.deployments = vec![till.clone()];
+    // A line of five: the last one reaches one voter.
+    for n in 0..5_u8 {
+        world.node(n).linked_voters =
+            (n.saturating_sub(1)..=n + 1).filter(|it| *it < 3).map(node_id).collect();
+    }
+    for n in 0..3 {
+        world.node(n).accepts_new = false;
+    }
+    let told = why(&world.plan(), &till);
+    assert_eq!(told.iter().filter(|it| *it == "voters: 1 of 3 in reach, 2 needed").count(), 1, "{told:?}");
+    assert_eq!(told.iter().filter(|it| *it == "voters: 0 of 3 in reach, 2 needed").count(), 1, "{told:?}");
+    world.node(2).accepts_new = true;
+    assert_eq!(world.plan().placements[&replica(&till, 0)], Placement::Start { node: node_id(2) });
+}
+
+#[test]
 fn its_only_voter_runs_it_or_nobody_does() {
     let till = by_voters(&[1]);
     let mut world = World::new(3);

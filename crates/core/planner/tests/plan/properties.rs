@@ -604,7 +604,7 @@ proptest! {
             for (id, node) in &mut view.nodes {
                 let words = format!(
                     "{:?}",
-                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..*node }
+                    NodeView { alive: true, accepts_new: true, drains: false, ordinal: 0, ..node.clone() }
                 );
                 let (last, count) = said.entry(*id).or_default();
                 if *last != words {
