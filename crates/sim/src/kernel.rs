@@ -186,7 +186,8 @@ impl Cluster {
     /// Whether a replica has done its work by its restart policy: there is nothing more to run.
     fn is_done(&self, replica: &ReplicaId) -> bool {
         let mut all = self.hosts.iter().flat_map(|host| host.kernel.values());
-        all.any(|it| it.claim.replica == *replica && it.has_ended_for_good())
+        let stands = |it: &Container| it.has_ended_for_good() || it.may_be_given_up();
+        all.any(|it| it.claim.replica == *replica && stands(it))
     }
 
     /// A program ends by itself with this code.

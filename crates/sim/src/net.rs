@@ -222,6 +222,10 @@ impl Cluster {
     pub(crate) fn send(&mut self, host: usize, to: NodeId, message: Message) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
         let Some(target) = self.wires.get(&link).map(|wire| wire.other(host)) else { return };
+        // Dropped with no word, where a stream drops nothing: the story has failed then.
+        if self.is_a_storm(host) {
+            return;
+        }
         let passes = self.passes(host, target);
         self.sends(&message);
         let after = self.stream_takes(host, target, link, &message);
@@ -304,6 +308,9 @@ impl Cluster {
 
     pub(crate) fn datagram(&mut self, host: usize, to: NodeId, mut bytes: Vec<u8>) {
         let Some(&link) = self.hosts[host].links.get(&to) else { return };
+        if self.is_a_storm(host) {
+            return;
+        }
         self.datagrams += 1;
         self.sends_datagram(&bytes);
         let drawn = self.rng.random_range(0..1_000);

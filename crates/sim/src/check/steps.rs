@@ -208,7 +208,9 @@ impl Cluster {
             return self.excuse(replica);
         }
         // One that has ended for good stands for its replica: there is nothing more to run.
-        let stands = |it: &Container| !it.stop_asked && (it.pid.is_some() || it.has_ended_for_good());
+        let stands = |it: &Container| {
+            !it.stop_asked && (it.pid.is_some() || it.has_ended_for_good() || it.may_be_given_up())
+        };
         let stays = self.hosts.iter().filter(|it| it.state != HostState::PowerOff).any(|it| {
             it.kernel.iter().any(|(id, it)| *id != container && it.claim.replica == replica && stands(it))
         });
