@@ -342,7 +342,7 @@ impl Node {
                 && (node == me
                     || (self.has_word_of(&node)
                         && (record.confirms.contains(&mine.id) || self.has(Sabotage::GoesUnconfirmed))
-                        && (!self.may_have_confirmed(mine, record.id) || self.stands_with(node, replica))));
+                        && (!self.may_have_confirmed(mine) || self.stands_with(node, replica))));
             if (other_is_well && self.hears_old_until.is_none()) || self.has(Sabotage::GoesBeforeWell) {
                 let revision =
                     if record.revision == mine.claim.revision { "a duplicate" } else { "replaced" };
@@ -358,15 +358,16 @@ impl Node {
         (confirms, go)
     }
 
-    /// Whether somebody may hold a word of this node that the other one may stop, since this one stays.
-    fn may_have_confirmed(&self, mine: &Mine, other: ContainerId) -> bool {
+    /// Whether somebody may hold a word of this node that another copy may stop, since this one stays. Whose does not
+    /// matter: of three copies the first may go for the second, the second for the third, and that one for the first.
+    fn may_have_confirmed(&self, mine: &Mine) -> bool {
         let earlier = !mine.is_new && self.earlier_words_until.is_some();
-        earlier || mine.confirmed.contains(&other)
+        earlier || self.claims_of(&mine.claim.replica).any(|(_, other)| mine.confirmed.contains(&other.id))
     }
 
     /// Whether another node said what it says knowing of the same changes to the deployment. Where each of two
     /// copies was told that the other stays (an update was undone on one side just now), it is the word that
-    /// was given under the same documents that counts: else each would go on the other's.
+    /// was given under the same documents that counts: else each would go on the other's, or all of a ring of three.
     pub(crate) fn stands_with(&self, node: NodeId, replica: &ReplicaId) -> bool {
         let doc = DocId::Namespace(replica.namespace.clone());
         let said = self.records.get(&node).and_then(|record| record.heads.get(&doc));
