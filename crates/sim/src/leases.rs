@@ -68,7 +68,8 @@ impl Cluster {
         if over && !outlives {
             let name = self.name_of_container(container);
             self.tell(format!("{name} on n{} is killed: its lease has ended", host + 1));
-            self.exits(host, container, Exit { signal: Some(9), ..Exit::default() });
+            let lost = Some("its lease has ended".to_owned());
+            self.exits(host, container, Exit { signal: Some(9), lost, ..Exit::default() });
         }
     }
 

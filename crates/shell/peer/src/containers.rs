@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use image::{ImageConfig, ImageStore};
 use model::ContainerId;
 use node::{Claim, Exit, Found, Input};
-use runtime::{ContainerSpec, Limits, LogLimits, PublishedPort, Runtime, SPEC_VERSION, StartError, State};
+use runtime::{
+    ContainerSpec, ExitRecord, Limits, LogLimits, PublishedPort, Runtime, SPEC_VERSION, StartError, State,
+};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::mind::{Mind, wall_ms};
@@ -72,9 +74,7 @@ pub(crate) fn scan(runtime: &Runtime) -> Result<(Vec<Found>, Vec<String>), runti
         };
         let state = match it.state {
             Ok(State::Running(running)) => Ok((running.pid, running.started_ms)),
-            Ok(State::Exited(exit)) => {
-                Err(Exit { code: exit.code, signal: exit.signal, oom: exit.oom, lost: None })
-            }
+            Ok(State::Exited(exit)) => Err(how_it_ended(&exit)),
             Ok(State::Lost { reason }) => Err(Exit { lost: Some(reason), ..Exit::default() }),
             Ok(State::Created) => {
                 Err(Exit { lost: Some("it was never started".to_owned()), ..Exit::default() })
@@ -204,7 +204,7 @@ impl Inner {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             match crate::watch::exit_of(&inner.runtime, &container.to_string()).await {
-                Ok(exit) => Exit { code: exit.code, signal: exit.signal, oom: exit.oom, lost: None },
+                Ok(exit) => how_it_ended(&exit),
                 Err(reason) => Exit { lost: Some(reason), ..Exit::default() },
             }
         })
@@ -365,6 +365,12 @@ impl Inner {
             tokio::time::sleep(REMOVE_AGAIN).await;
         }
     }
+}
+
+/// Killed for the end of its lease it has not had its run: it is started again wherever there is one.
+fn how_it_ended(exit: &ExitRecord) -> Exit {
+    let lost = exit.overdue.then(|| "its lease has ended: no majority of its voters renewed it".to_owned());
+    Exit { code: exit.code, signal: exit.signal, oom: exit.oom, lost }
 }
 
 /// An error with its causes, in one line.

@@ -16,6 +16,9 @@ pub struct ExitRecord {
     pub signal: Option<i32>,
     /// The kernel killed a process of it for want of memory.
     pub oom: bool,
+    /// It was killed since the time in which it may run was over.
+    #[serde(default)]
+    pub overdue: bool,
     /// Milliseconds since 1970 by this machine's clock, when the program had been executed.
     pub started_ms: i64,
     /// The same clock, when the last process was gone.

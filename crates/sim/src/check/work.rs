@@ -15,6 +15,9 @@ use crate::world::Cluster;
 /// How late a peer may be with a deadline: it is looked for at instants.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How long after a removal what the removed one had said may be forgotten.
+const WORD_GONE: Duration = Duration::from_secs(1);
+
 /// One run of a job: a replica in one template.
 pub(crate) type Run = (ReplicaId, Revision);
 
@@ -33,6 +36,8 @@ pub(crate) struct Work {
     /// Jobs of which somebody has not wanted the template for a while: who comes back to one begins it anew, and old
     /// words of it may still be about.
     left: BTreeSet<JobId>,
+    /// By machine: how many members its peer has known to be removed, and when that was last found to have changed.
+    removed: BTreeMap<usize, (usize, Option<Time>)>,
     /// By machine: since when its peer has known of jobs with a deadline that are not done.
     pub(super) since: BTreeMap<usize, BTreeMap<Clocked, Time>>,
 }
@@ -102,6 +107,7 @@ impl Work {
     pub(super) fn begins_anew(&mut self, host: usize) {
         self.known.remove(&host);
         self.since.remove(&host);
+        self.removed.remove(&host);
     }
 }
 
@@ -114,6 +120,13 @@ impl Cluster {
         let Some(node) = &self.hosts[host].node else { return };
         let work = &mut self.check.work;
         let known = work.known.remove(&host).unwrap_or_default();
+        let gone = node.documents().roster().removed.len();
+        let removed = work.removed.entry(host).or_insert((gone, None));
+        if removed.0 != gone {
+            *removed = (gone, Some(self.now));
+        }
+        // What was had from one who is no member any more, and from nobody else, goes with it.
+        let goes = removed.1.is_some_and(|at| self.now.since(at) <= WORD_GONE);
         let mut wanted = BTreeMap::new();
         let mut forgotten = None;
         for desired in jobs(node) {
@@ -121,7 +134,10 @@ impl Cluster {
             let ends = node.ends_of(desired).cloned().unwrap_or_default();
             let before = known.get(&job).map_or(&[][..], |it| &it.done);
             for (at, bits) in before.iter().enumerate() {
-                if !work.left.contains(&job) && bits & !ends.done.get(at).copied().unwrap_or_default() != 0 {
+                if !goes
+                    && !work.left.contains(&job)
+                    && bits & !ends.done.get(at).copied().unwrap_or_default() != 0
+                {
                     forgotten = Some(format!("J2: n{} has forgotten what is done of {job:?}", host + 1));
                 }
             }

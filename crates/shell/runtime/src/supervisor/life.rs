@@ -56,6 +56,8 @@ struct Life<'a> {
     kill_at: Option<Instant>,
     /// Rings when the container may run no longer.
     alarm: Alarm,
+    /// It has rung.
+    overdue: bool,
     /// Init's wait status.
     ended: Option<i32>,
 }
@@ -76,6 +78,7 @@ pub(super) fn run(live: &mut Live) -> io::Result<()> {
         accepting: false,
         kill_at: None,
         alarm: Alarm::new()?,
+        overdue: false,
         ended: None,
         live,
     };
@@ -185,6 +188,7 @@ impl Life<'_> {
         let over = self.live.until_boot_ns.is_some_and(|until| until <= sys::boottime::now_ns());
         if over {
             self.log.notice("killed: the time in which it may run is over, and nobody has moved it on");
+            self.overdue = true;
             self.kill()?;
         }
         Ok(())
@@ -521,6 +525,7 @@ impl Life<'_> {
             signal,
             // A program that went on after a child was killed, and ended well, did not die of it.
             oom: kills.unwrap_or(0) > 0 && code != Some(0),
+            overdue: self.overdue,
             started_ms: self.live.state.started_ms,
             exited_ms: files::now_ms(),
         }

@@ -38,7 +38,7 @@ fn an_end_that_is_moved_on() {
     std::thread::sleep(Duration::from_millis(2_500));
     assert!(world.is_running("d2"), "it was killed at its first end");
     let exit = world.runtime.wait_blocking("d2", Some(Duration::from_secs(20))).unwrap();
-    assert_eq!(exit.signal, Some(libc::SIGKILL));
+    assert_eq!((exit.signal, exit.overdue), (Some(libc::SIGKILL), true));
     // A container without an end is given none.
     world.start(&world.spec("d3", &["sleep"]));
     world.runtime.extend("d3", boot_now_ns()).unwrap();
