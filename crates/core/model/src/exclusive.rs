@@ -20,8 +20,10 @@ pub const fn majority(voters: usize) -> usize {
 pub struct LeaseGrant {
     /// The replica.
     pub replica: ReplicaId,
-    /// Greater than all that were granted for it before: the fence token.
+    /// The fence token.
     pub number: u64,
+    /// The greatest number that was granted for it: that one, or one that was given back or has run out.
+    pub highest: u64,
     /// Who may run it.
     pub holder: NodeId,
     /// As which container.

@@ -36,6 +36,8 @@ pub struct LeaseAsk {
     pub number: u64,
     /// For how long, in milliseconds.
     pub term_ms: u32,
+    /// It holds the lease of that number as it asks, by the grants of a majority.
+    pub renews: bool,
     /// Which asking.
     pub round: Round,
 }

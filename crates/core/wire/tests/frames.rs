@@ -126,6 +126,7 @@ fn samples() -> Vec<(&'static str, Message)> {
                 container: ContainerId::from_bytes([9; 8]),
                 number: 7,
                 term_ms: 10_000,
+                renews: true,
                 round: ROUND,
             }),
         ),

@@ -101,6 +101,7 @@ mod tests {
         let grant = LeaseGrant {
             replica,
             number: 7,
+            highest: 8,
             holder: NodeId::from_bytes([2; 32]),
             container: ContainerId::from_bytes([3; 8]),
             term_ms: 10_000,

@@ -1,6 +1,6 @@
 //! Every order of a small scope: three voters, two that want one replica, and so many faults: a message is lost, or
 //! held back and overtaken; a voter is switched off and on; a peer stands still; a program ends by itself. Never do
-//! two run.
+//! two run, and each that is started has a greater number than those before.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,11 +27,13 @@ enum Fault {
     GrantsForgotten,
     GrantsToAll,
     TermFromAnswer,
+    /// Each asking passes for that of whoever holds the lease.
+    AllRenew,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Letter {
-    Ask(usize, usize, Box<(ReplicaId, ContainerId, u64, u32, wire::Round)>),
+    Ask(usize, usize, Box<(ReplicaId, ContainerId, u64, u32, bool, wire::Round)>),
     Answer(usize, usize, Box<(ReplicaId, ContainerId, u64, wire::Round, Heard)>),
     End(usize, usize, u64),
 }
@@ -54,6 +56,8 @@ struct World {
     /// One whose program has ended wants no more.
     done: [bool; 2],
     faults: u32,
+    /// The greatest number that was started, and whether one was started that was not greater.
+    started: (u64, bool),
     /// Held back.
     letters: BTreeSet<Letter>,
 }
@@ -91,6 +95,7 @@ impl World {
             runs: [None; 2],
             done: [false; 2],
             faults: 0,
+            started: (0, false),
             letters: BTreeSet::new(),
         }
     }
@@ -108,7 +113,7 @@ impl World {
                 Say::Ask(it) => Letter::Ask(
                     from,
                     to,
-                    Box::new((it.replica, it.container, it.number, it.term_ms, it.round)),
+                    Box::new((it.replica, it.container, it.number, it.term_ms, it.renews, it.round)),
                 ),
                 Say::End(it) => Letter::End(from, to, it.number),
             };
@@ -138,8 +143,9 @@ impl World {
         let now = world.now();
         match letter.clone() {
             Letter::Ask(from, to, ask) => {
-                let (replica, container, number, term_ms, round) = *ask;
-                let ask = LeaseAsk { replica, container, number, term_ms, round };
+                let (replica, container, number, term_ms, renews, round) = *ask;
+                let renews = renews || fault == Fault::AllRenew;
+                let ask = LeaseAsk { replica, container, number, term_ms, renews, round };
                 let verdict = match world.voters[to].asked(now, holder_id(from), &ask) {
                     Vote::Answer(verdict) => Some(verdict),
                     Vote::Keep(grant) => world.voters[to]
@@ -203,6 +209,8 @@ impl World {
             let mut world = self.clone();
             if self.holders[at].is_held(now) && self.runs[at].is_none() && !self.done[at] {
                 world.runs[at] = self.holders[at].ends();
+                let number = self.holders[at].number();
+                world.started = (number.max(self.started.0), number <= self.started.0);
                 world.holders[at].runs = true;
                 next.push(world);
             } else if self.runs[at].is_some() && self.faults < FAULTS {
@@ -250,7 +258,7 @@ fn search(fault: Fault) -> Result<usize, Box<World>> {
     let mut todo = vec![first];
     while let Some(world) = todo.pop() {
         for next in world.next(fault) {
-            if next.runs.iter().all(Option::is_some) {
+            if next.runs.iter().all(Option::is_some) || next.started.1 {
                 return Err(Box::new(next));
             }
             if !seen.contains(&next) {
@@ -271,7 +279,7 @@ fn in_no_order_do_two_hold_a_lease() {
 
 #[test]
 fn each_fault_of_a_voter_or_holder_lets_two_run() {
-    for fault in [Fault::GrantsForgotten, Fault::GrantsToAll, Fault::TermFromAnswer] {
+    for fault in [Fault::GrantsForgotten, Fault::GrantsToAll, Fault::TermFromAnswer, Fault::AllRenew] {
         assert!(search(fault).is_err(), "{fault:?} is not found");
     }
 }

@@ -179,11 +179,13 @@ impl Holding {
             self.asked.pop_front();
         }
         self.asked.push_back((self.rounds, now));
+        let renews = self.is_held(now);
         let ask = LeaseAsk {
             replica: self.replica.clone(),
             container: self.container,
             number: self.number,
             term_ms: self.term_ms,
+            renews,
             round: Round { generation: self.generation, count: self.rounds },
         };
         self.voters.iter().map(|voter| (*voter, Say::Ask(ask.clone()))).collect()

@@ -1,7 +1,10 @@
 //! A voter: to whom it has granted which number, and for how long by its own clock.
 //!
 //! Invariants, of each replica:
-//! - a number is granted to one container of one node, and each one granted is greater than those before;
+//! - a number is granted to one container of one node, and each one granted is greater than those before, but to
+//!   whoever holds a lease as it asks: had a majority granted a greater one meanwhile, it would not, since any two
+//!   share a voter, and that one grants nothing while the lease is held. Without this a voter that granted an attempt
+//!   which came to nothing would never grant the lease that is held, and with another voter lost it would end;
 //! - while a node holds a lease, none is granted to another;
 //! - what is told was on this voter's disk before, but for renewals, which repeat it;
 //! - a voter that starts takes whatever it finds for renewed at that moment.
@@ -23,6 +26,8 @@ const LONGER_BY_PART: u32 = 20;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Granted {
     number: u64,
+    /// The greatest that it ever granted.
+    highest: u64,
     holder: NodeId,
     container: ContainerId,
     term_ms: u32,
@@ -79,6 +84,7 @@ impl Voter {
         for it in found {
             let mut granted = Granted {
                 number: it.number,
+                highest: it.highest.max(it.number),
                 holder: it.holder,
                 container: it.container,
                 term_ms: it.term_ms,
@@ -126,12 +132,13 @@ impl Voter {
         }
         let lavish = self.lavish;
         let is_full = self.grants.len() >= LEASES_PER_VOTER_MAX;
+        let highest = self.grants.get(&ask.replica).map_or(0, |it| it.highest).max(ask.number);
         match self.grants.get_mut(&ask.replica) {
             None if is_full => return Vote::Answer(Verdict::Unable),
             None => {}
             Some(it) if it.number == ask.number && it.holder == from && it.container == ask.container => {
                 if it.ended {
-                    return Vote::Answer(Verdict::Refused { highest: it.number, held: None });
+                    return Vote::Answer(Verdict::Refused { highest: it.highest, held: None });
                 }
                 it.renew(now);
                 if it.kept {
@@ -141,20 +148,22 @@ impl Voter {
                 if std::mem::replace(&mut it.at_disk, true) {
                     return Vote::Later;
                 }
-                return Vote::Keep(grant_of(from, ask));
+                return Vote::Keep(grant_of(from, ask, highest));
             }
             Some(it) if lavish && it.number < ask.number => {}
             Some(it) => {
                 let others = it.holder != from && it.holds(now);
-                if others || ask.number <= it.number {
+                let is_behind = ask.number <= it.highest && (!ask.renews || it.holds(now));
+                if others || is_behind {
                     let left = u32::try_from(it.until.since(now).as_millis()).unwrap_or(u32::MAX);
                     let held = it.holds(now).then_some((it.holder, left));
-                    return Vote::Answer(Verdict::Refused { highest: it.number, held });
+                    return Vote::Answer(Verdict::Refused { highest: it.highest, held });
                 }
             }
         }
         let mut granted = Granted {
             number: ask.number,
+            highest,
             holder: from,
             container: ask.container,
             term_ms: ask.term_ms,
@@ -166,7 +175,7 @@ impl Voter {
         };
         granted.renew(now);
         self.grants.insert(ask.replica.clone(), granted);
-        Vote::Keep(grant_of(from, ask))
+        Vote::Keep(grant_of(from, ask, highest))
     }
 
     /// The disk has that grant, or did not take it: who is told, and what.
@@ -184,7 +193,7 @@ impl Voter {
         let round = it.asked.take()?;
         let verdict = match (kept, it.ended) {
             (false, _) => Verdict::Unable,
-            (true, true) => Verdict::Refused { highest: number, held: None },
+            (true, true) => Verdict::Refused { highest: it.highest, held: None },
             (true, false) => Verdict::Granted,
         };
         let container = it.container;
@@ -221,6 +230,7 @@ impl Voter {
         let grant = |(replica, it): (&ReplicaId, &Granted)| LeaseGrant {
             replica: replica.clone(),
             number: it.number,
+            highest: it.highest,
             holder: it.holder,
             container: it.container,
             term_ms: it.term_ms,
@@ -229,10 +239,11 @@ impl Voter {
     }
 }
 
-fn grant_of(holder: NodeId, ask: &LeaseAsk) -> LeaseGrant {
+fn grant_of(holder: NodeId, ask: &LeaseAsk, highest: u64) -> LeaseGrant {
     LeaseGrant {
         replica: ask.replica.clone(),
         number: ask.number,
+        highest,
         holder,
         container: ask.container,
         term_ms: ask.term_ms,
