@@ -544,6 +544,17 @@ fn at_rest(cluster: &Cluster, members: &[usize], out: &[usize]) -> Result<(), St
             {
                 return Err(format!("n{} runs {:?} under a lease that runs out", host + 1, claim.replica));
             }
+            // A voter may be bound for a term by somebody who is gone.
+            let left = cluster.node(host).and_then(|node| node.lease_left(*id));
+            if container.pid.is_some()
+                && left.is_some_and(|left| left < cluster.settings.timings.lease * 7 / 10)
+            {
+                return Err(format!(
+                    "n{} runs {:?} under a lease that is not renewed",
+                    host + 1,
+                    claim.replica
+                ));
+            }
             let key = (claim.replica.namespace.clone(), claim.replica.deployment.clone());
             let is_done = |it: &node::Mine| matches!(it.phase, node::Phase::Done { .. });
             let by_its_peer = cluster.node(host).and_then(|node| node.mine().get(id));

@@ -253,6 +253,11 @@ impl Node {
         holding.ends().filter(|_| !holding.is_at_home())
     }
 
+    /// How much of its lease is left to a container that runs under one which ends by time.
+    pub fn lease_left(&self, id: ContainerId) -> Option<Duration> {
+        self.lease_until(id).map(|ends| ends.since(self.now))
+    }
+
     fn tick_lease(&mut self, id: ContainerId) {
         let jitter = self.jitter(id);
         let now = self.now;
