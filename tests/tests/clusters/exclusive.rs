@@ -15,7 +15,9 @@ const TERM: Duration = Duration::from_secs(10);
 
 fn exclusive(world: &World) -> Held {
     // Its holder may be the only one that has the image, and lost.
-    ALL.iter().for_each(|node| world.image(node));
+    for node in ALL {
+        world.image(node);
+    }
     let mut lines = QUIET.to_vec();
     lines.extend(["class: exclusive", "voters: [n1, n2, n3]"]);
     world.apply("n1", "ledger", &lines);
