@@ -95,8 +95,12 @@ fn every_wrong_field_is_named_with_its_place_and_nothing_is_accepted() {
             "3:12: image: the name of an image has 300 bytes, the limit is 255",
         ),
         (with("workdir: etc"), "4:14: workdir must be an absolute path, like `/srv`, found `etc`"),
-        // What is not there yet says so.
-        (with("class: exclusive"), "class `exclusive` is not supported yet"),
+        // At most one.
+        (with("class: exclusive"), "4:12: class `exclusive` needs voters"),
+        (with("voters: [n1]"), "voters without `class: exclusive`"),
+        (with("class: exclusive\n    voters: [n1, n2]"), "2 named, use one or 3 to 5"),
+        (with("class: exclusive\n    voters: [n1, n2, n1]"), "voters: `n1` is named twice"),
+        (with("class: exclusive\n    voters: [n1]\n    mode: global"), "`exclusive` in mode `global`"),
         // The same twice.
         (with("name: web"), "4:5: duplicate mapping key `name` is not allowed here"),
         (

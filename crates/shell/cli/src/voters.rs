@@ -133,9 +133,9 @@ mod tests {
             may_not_change(&target(), &row(&three), &ReplicasGroup { count: 7, ..three.clone() }).is_ok()
         );
         for (from, to, what) in [
-            (&free, &three, "default/till cannot become `exclusive`"),
-            (&three, &free, "default/till cannot become `available`"),
-            (&three, &one, "the voters of default/till cannot be changed"),
+            (&free, &three, "till cannot become `exclusive`"),
+            (&three, &free, "till cannot become `available`"),
+            (&three, &one, "the voters of till cannot be changed"),
         ] {
             let error = may_not_change(&target(), &row(from), to).unwrap_err();
             assert_eq!(error.what, what);
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn one_voter_is_told_what_it_costs() {
         let told = costs(&target(), &group(Class::Exclusive, &[1]), &[]).unwrap();
-        assert_eq!(told, "default/till: runs on 01010101 alone; with the home gone, nothing runs");
+        assert_eq!(told, "till: runs on 01010101 alone; with the home gone, nothing runs");
         assert_eq!(costs(&target(), &group(Class::Available, &[]), &[]), None);
     }
 }
