@@ -48,6 +48,7 @@ pub mod scenario;
 mod short;
 pub mod story;
 mod timeline;
+mod trace;
 mod trouble;
 mod weather;
 pub mod whatif;

@@ -32,9 +32,6 @@ pub(crate) const EPOCH_MS: i64 = 1_795_000_000_000;
 /// honest work; this many are a loop that never ends.
 const INPUTS_PER_INSTANT_MAX: u32 = 20_000;
 
-/// Violations that are kept: the first says it all.
-const VIOLATIONS_MAX: usize = 4;
-
 /// How the simulated world is.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -754,51 +751,5 @@ impl Cluster {
         it.disk_room = it.disk_room.map(|room| room - asked);
         it.write(done.into_iter().flat_map(|(_, records)| records));
         self.input(host, Input::Persisted(seq));
-    }
-
-    // --- The trace.
-
-    /// From now on nothing is told: of a thousand machines it would be a line for each two of them.
-    pub const fn without_trace(&mut self) {
-        self.traced = false;
-    }
-
-    pub(crate) fn tell(&mut self, line: impl AsRef<str>) {
-        if !self.traced {
-            return;
-        }
-        self.trace.push(format!("{:>9} {}", format!("{:?}", self.now), line.as_ref()));
-    }
-
-    pub(crate) fn violation(&mut self, what: &str) {
-        if self.violations.len() < VIOLATIONS_MAX {
-            self.tell(format!("VIOLATION {what}"));
-            self.violations.push(format!("{:?} {what}", self.now));
-        }
-    }
-
-    /// The name of a container in the trace; it gets one when it is first spoken of.
-    pub(crate) fn name_of_container(&mut self, container: ContainerId) -> String {
-        let next = self.names.len() + 1;
-        format!("c{}", self.names.entry(container).or_insert(next))
-    }
-
-    /// A text with containers by their names instead of their ids.
-    pub(crate) fn with_names(&mut self, text: &str) -> String {
-        let mut named = String::with_capacity(text.len());
-        for (n, word) in text.split(' ').enumerate() {
-            if n > 0 {
-                named.push(' ');
-            }
-            let core = word.trim_end_matches([':', ',', '.', ';']);
-            match core.parse::<ContainerId>() {
-                Ok(id) => {
-                    named.push_str(&self.name_of_container(id));
-                    named.push_str(&word[core.len()..]);
-                }
-                Err(_) => named.push_str(word),
-            }
-        }
-        named
     }
 }
