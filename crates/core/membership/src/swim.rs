@@ -292,7 +292,7 @@ impl Membership {
             packet.updates.retain(is_fresh);
         }
         packet.updates.retain(|update| !self.has_heard(update));
-        let Header { src, src_incarnation, message, .. } = &packet.header.clone();
+        let Header { src, src_incarnation, message, .. } = &packet.header;
         let is_news = !packet.updates.is_empty()
             || self.seen.get(&from).is_some_and(|seen| {
                 seen.liveness != Liveness::Up || seen.told != Some((*src, *src_incarnation))

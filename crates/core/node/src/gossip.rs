@@ -86,8 +86,7 @@ fn asks_for_the_same(known: &NodeRecord, later: &NodeRecord, voters: &BTreeSet<N
         && *images == later.images
         && *failed == later.failed
         && *jobs == later.jobs
-        && (voters.is_empty()
-            || linked_voters(voters, known.node, links) == linked_voters(voters, known.node, &later.links))
+        && linked_voters(voters, known.node, links) == linked_voters(voters, known.node, &later.links)
 }
 
 impl Node {

@@ -486,13 +486,9 @@ impl Node {
         let replica = &mine.claim.replica;
         let waits =
             self.planner.last().waits.get(&(replica.namespace.clone(), replica.deployment.clone()))?;
-        let replaces = self.claims_of(replica).any(|(_, other)| {
-            other.revision != mine.claim.revision
-                && matches!(
-                    other.state,
-                    ContainerState::Pending | ContainerState::Starting | ContainerState::Running
-                )
-        });
+        let replaces = self
+            .claims_of(replica)
+            .any(|(_, other)| other.revision != mine.claim.revision && planner::is_claim(other.state));
         let holds = if replaces { waits.holds_updates() } else { waits.holds_starts() };
         let unmet = waits.unmet.first().filter(|_| holds)?;
         Some(format!("it has not run yet, and waits for {unmet}"))

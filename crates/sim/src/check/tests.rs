@@ -31,6 +31,21 @@ fn one_of(cluster: &Cluster, host: usize) -> (ContainerId, node::Claim) {
     (*id, container.claim.clone())
 }
 
+#[test]
+fn a_peer_that_speaks_on_and_on_is_seen_whether_it_sends_datagrams_or_messages() {
+    let mut cluster = at_rest();
+    let to = cluster.id(1);
+    for _ in 0..2_000 {
+        cluster.datagram(0, to, vec![0]);
+    }
+    saw(&cluster, "L11");
+    let mut cluster = at_rest();
+    for _ in 0..2_000 {
+        cluster.send(0, to, Message::Want { ids: vec![] });
+    }
+    saw(&cluster, "L11");
+}
+
 const NOWHERE: EventId = EventId::from_bytes([7; 32]);
 
 #[test]

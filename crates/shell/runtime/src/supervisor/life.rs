@@ -525,7 +525,8 @@ impl Life<'_> {
             signal,
             // A program that went on after a child was killed, and ended well, did not die of it.
             oom: kills.unwrap_or(0) > 0 && code != Some(0),
-            overdue: self.overdue,
+            // Nor of that, if it ended by itself just then.
+            overdue: self.overdue && code.is_none(),
             started_ms: self.live.state.started_ms,
             exited_ms: files::now_ms(),
         }
